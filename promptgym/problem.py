@@ -1,0 +1,154 @@
+"""`Problem`: task + target model + reward + budget + search space. What every method is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from promptgym.errors import TaskError
+from promptgym.llms import LanguageModel, load_model
+from promptgym.prompts import Example, Prompt, Template
+from promptgym.rewards import Reward, RewardSpec, make_reward
+from promptgym.runs import EventSink, NullSink
+from promptgym.scoring import Budget, Ledger, Scorer, Scores
+from promptgym.tasks import Task, load_task
+from promptgym.types import JSON, FloatArray
+
+
+class Problem:
+    """One optimization problem; environments, agents and baselines share it.
+
+    Attributes:
+        task: the task, its test split closed.
+        model: the frozen target model.
+        template: how prompts meet examples for this model.
+        reward: scores -> training reward.
+        scorer: the single path to the model.
+        vocabulary: words a searcher may write.
+        initial_prompt: where editing starts.
+        events: where everything that happens is said.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        model: LanguageModel,
+        *,
+        reward: RewardSpec | Reward = "gap",
+        budget: Budget | int | JSON | None = None,
+        template: Template | str | None = None,
+        vocabulary: Sequence[str] | None = None,
+        initial_prompt: Prompt | str | None = None,
+        events: EventSink | None = None,
+    ) -> None:
+        """Put the parts together and refuse those that do not fit.
+
+        Raises:
+            TaskError, TemplateError, ModelError, RewardError: the part that does not fit.
+        """
+        self.task = task.closed()
+        if not task.train:
+            raise TaskError(f"task {task.name!r} has no training examples")
+        self.model = model
+        self.events: EventSink = events if events is not None else NullSink()
+        self.reward = make_reward(reward if task.labels or reward != "gap" else "accuracy")
+        self.template = choose_template(task, model, template)
+        self.scorer = Scorer(self.task, model, self.template, ledger=Ledger(Budget.of(budget)))
+        self.vocabulary = tuple(vocabulary or task.vocabulary or words_of(task))
+        start = task.manual_prompts[0] if initial_prompt is None else initial_prompt
+        self.initial_prompt = Prompt.of(start)
+        if self.reward.needs_labels and task.labels is None:
+            raise TaskError(
+                f"reward {self.reward.name!r} needs labels, task {task.name!r} is answered by "
+                "generation; use reward='accuracy'"
+            )
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was spent."""
+        return self.scorer.ledger
+
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        examples: Sequence[Example] | None = None,
+        *,
+        split: str = "train",
+    ) -> Scores:
+        """Score prompts on a split, or on some of its examples, within the budget.
+
+        Raises:
+            BudgetExhausted: if not even one prompt fits.
+        """
+        if examples is None:
+            examples = {"train": self.task.train, "dev": self.task.dev}[split]
+        scores = self.scorer.score(prompts, examples)
+        self.events.emit(
+            "scores",
+            split=split,
+            prompts=[p.to_json() for p in scores.prompts],
+            values=scores.mean,
+            rewards=self.reward(scores),
+            complete=scores.complete,
+            failures=len(scores.failures),
+            examples=len(examples),
+            spent=self.ledger.snapshot(),
+        )
+        return scores
+
+    def rewards(self, scores: Scores) -> FloatArray:
+        """Return the training reward of every prompt, shape (P,)."""
+        return self.reward(scores)
+
+
+def choose_template(task: Task, model: LanguageModel, template: Template | str | None) -> Template:
+    """Return the template for a model's kind: the one given, else the task's own."""
+    if isinstance(template, str):
+        return Template(template, task.template.demonstration)
+    if template is not None:
+        return template
+    if model.kind == "masked":
+        if task.masked_template is None:
+            raise TaskError(
+                f"task {task.name!r} has no template with {{mask}} and {model.name!r} is a masked "
+                "model; give template='{input} {prompt} {mask} .'"
+            )
+        return task.masked_template
+    return task.template
+
+
+def words_of(task: Task, limit: int = 1000) -> tuple[str, ...]:
+    """Return a vocabulary from the data: its most frequent words, then the prompts' own."""
+    from collections import Counter
+
+    counts: Counter[str] = Counter()
+    for example in task.train:
+        counts.update(w for w in example.input.lower().split() if any(c.isalpha() for c in w))
+    words = [w for w, _ in counts.most_common(limit)]
+    extra = [w for p in task.manual_prompts for w in p.words]
+    extra += [w for label in task.labels or () for w in task.words_for(label).split()]
+    return tuple(dict.fromkeys([*extra, *words]))
+
+
+def make_problem(
+    task: str | Task = "author",
+    model: str | LanguageModel = "tiny",
+    *,
+    task_options: JSON | None = None,
+    model_options: JSON | None = None,
+    **options: Any,
+) -> Problem:
+    """Build a problem from names (`load_task`, `load_model`) or live objects.
+
+    Args:
+        task: a task, or what `load_task` takes.
+        model: a model, or what `load_model` takes.
+        task_options: further arguments of `load_task`.
+        model_options: further arguments of `load_model`.
+        options: further arguments of `Problem`.
+    """
+    if isinstance(task, str):
+        task = load_task(task, **(task_options or {}))
+    if isinstance(model, str):
+        model = load_model(model, **(model_options or {}))
+    return Problem(task, model, **options)

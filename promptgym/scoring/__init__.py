@@ -1,0 +1,6 @@
+"""Scoring: the single path by which prompts meet a model, under a budget."""
+
+from promptgym.scoring.ledger import Budget, Ledger
+from promptgym.scoring.scores import FAILED, OK, SKIPPED, Failure, Scores
+
+__all__ = ["FAILED", "OK", "SKIPPED", "Budget", "Failure", "Ledger", "Scores"]

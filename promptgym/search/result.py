@@ -1,0 +1,66 @@
+"""What an optimizer is, and what it hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from promptgym.problem import Problem
+from promptgym.prompts import Prompt
+from promptgym.types import JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A prompt with what is known of it.
+
+    Attributes:
+        prompt: the prompt.
+        reward: training reward over the whole training split.
+        train: training metric.
+        dev: dev metric, None if never asked.
+        queries: ledger count when it was first scored.
+    """
+
+    prompt: Prompt
+    reward: float
+    train: float
+    dev: float | None = None
+    queries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of one optimization.
+
+    Attributes:
+        method: registered name of the agent or baseline.
+        seed: its seed.
+        best: the prompt chosen on dev.
+        candidates: the finalists, best by dev first.
+        history: the anytime curve: one row a selection point, `{"queries", "prompt", "dev",
+            "train", "reward"}`.
+        spent: the ledger's final counts.
+        policy: for agents: `{"greedy": prompt JSON, "samples": [prompt JSON, ...]}`; empty for
+            baselines.
+        stats: method-specific numbers.
+    """
+
+    method: str
+    seed: int
+    best: Candidate
+    candidates: tuple[Candidate, ...]
+    history: tuple[JSON, ...]
+    spent: JSON
+    policy: JSON = field(default_factory=dict)
+    stats: JSON = field(default_factory=dict)
+
+
+class Optimizer(Protocol):
+    """What agents and baselines share."""
+
+    name: str
+
+    def optimize(self, problem: Problem, seed: int = 0) -> Result:
+        """Spend the problem's budget and return the prompt chosen on dev."""
+        ...
