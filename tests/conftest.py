@@ -1,0 +1,31 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+_shared = Path(__file__).resolve().parents[2] / "shared"
+SHARED: Path | None = _shared if (_shared / "parity").is_dir() else None
+"""Real data and reference values that lie beside a developer's checkout; users have none."""
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and reference values; skips the test where there is none."""
+    if SHARED is None:
+        pytest.skip("the folder of real data lies beside a developer's checkout only")
+    return SHARED
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Small models are fastest on one thread, and tests may run side by side."""
+    import torch
+
+    torch.set_num_threads(1)
