@@ -1,0 +1,77 @@
+# make demo | test | lint | bench | docs: each builds .venv by itself when it is missing or old.
+# Needs Python 3.11+ and make. Useful settings:
+#   make demo PYTHON=python3.12              which interpreter to build .venv with
+#   make demo PIP_ARGS="--index-url URL"     e.g. the index of PyTorch's CPU wheels (smaller on Linux)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint format bench docs clean
+
+VENV     := .venv
+PY       := $(VENV)/bin/python
+# python3 may be older than 3.11 while a newer one stands beside it.
+PYTHON   ?= $(shell for p in python3 python python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+PIP_ARGS ?=
+PIP      := $(PY) -m pip --disable-pip-version-check
+ROOT     := $(CURDIR)
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; give one: make PYTHON=/path/to/python3.12"; exit 1; }
+	@test -x $(PY) || "$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "error: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu install python3-venv"; exit 1; }
+	$(PIP) install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.docs-installed: $(VENV)/.installed
+	$(PIP) install --quiet $(PIP_ARGS) -c constraints.txt -e '.[docs]'
+	@touch $@
+
+install: $(VENV)/.installed  ## build .venv with the package (editable) and the developer tools
+
+demo: $(VENV)/.installed  ## train a prompt policy on the embedded model, compare it on held-out examples
+	$(PY) -m promptgym demo
+
+# The tests and the type checker see the package as users get it: the wheel, from outside the
+# checkout. The editable install is put back at the end, whatever the outcome.
+test: $(VENV)/.installed  ## build the wheel, install it, run pytest and mypy against it
+	rm -rf build dist
+	$(PY) -m build --wheel --outdir dist .
+	@set -e; work=$$(mktemp -d); \
+	trap 'rm -rf "$$work"; $(PIP) install --quiet $(PIP_ARGS) --no-deps -e "$(ROOT)"' EXIT; \
+	$(PIP) install --quiet --force-reinstall --no-deps dist/*.whl; \
+	cd "$$work"; \
+	echo "pytest, on the installed wheel"; \
+	PROMPTGYM_TEST_INSTALLED=1 "$(ROOT)/$(PY)" -P -m pytest -c "$(ROOT)/pyproject.toml" \
+	  --rootdir "$(ROOT)" -m "not slow" "$(ROOT)/tests" $(PYTEST_ARGS); \
+	echo "mypy --strict, on the installed wheel"; \
+	"$(ROOT)/$(PY)" -m mypy --config-file "$(ROOT)/pyproject.toml" \
+	  --cache-dir "$(ROOT)/.mypy_cache/wheel" -p promptgym
+
+test-slow: $(VENV)/.installed  ## the tests marked slow, on the checkout
+	$(PY) -m pytest -m slow tests
+
+# A type checker does not see that envs/, agents/ and baselines/ are parts of promptgym, so it is
+# shown a folder of links in which they are.
+lint: $(VENV)/.installed  ## ruff, ruff format, mypy --strict on the checkout
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	@rm -rf build/typed && mkdir -p build/typed/promptgym
+	@ln -s $(ROOT)/promptgym/* $(ROOT)/envs $(ROOT)/agents $(ROOT)/baselines build/typed/promptgym/
+	cd build/typed && $(ROOT)/$(PY) -m mypy --config-file $(ROOT)/pyproject.toml \
+	  --cache-dir $(ROOT)/.mypy_cache/checkout -p promptgym
+
+format: $(VENV)/.installed  ## let ruff put the code in order
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: $(VENV)/.installed  ## measure speed on this machine
+	$(PY) -m benchmarks $(BENCH_ARGS)
+
+docs: $(VENV)/.docs-installed  ## build the documentation into site/
+	$(PY) docs/build.py
+
+clean:  ## remove what was built (.venv and runs/ stay)
+	rm -rf build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis docs/reference
