@@ -1,5 +1,23 @@
-"""Rewards: scores of prompts -> what a policy is paid."""
+"""Rewards: scores of prompts -> what a policy is paid. Importing this fills the registries."""
 
+from promptgym.rewards import classification, composite, penalties
 from promptgym.rewards.base import REWARDS, Reward, RewardSpec, make_reward, register_reward
+from promptgym.rewards.composite import Weighted
+from promptgym.rewards.formulas import delta
+from promptgym.rewards.stabilizers import STABILIZERS, Stabilizer, make_stabilizer
 
-__all__ = ["REWARDS", "Reward", "RewardSpec", "make_reward", "register_reward"]
+__all__ = [
+    "REWARDS",
+    "STABILIZERS",
+    "Reward",
+    "RewardSpec",
+    "Stabilizer",
+    "Weighted",
+    "classification",
+    "composite",
+    "delta",
+    "make_reward",
+    "make_stabilizer",
+    "penalties",
+    "register_reward",
+]

@@ -13,17 +13,30 @@ RewardSpec = str | dict[str, Any]
 
 
 class Reward(Protocol):
-    """Scores of P prompts -> P rewards. Prompts without one valid example get NaN.
+    """Scores of P prompts -> P rewards, a pure function of the scores.
 
-    Attributes:
-        name: what configs, logs and tables say.
-        needs_labels: whether label log-probabilities are required (classification only).
-        scale: the largest reward a perfect prompt gets (for plots and normalization).
+    A prompt's reward is taken over its valid examples; failed and skipped ones are left out, and a
+    prompt without one valid example gets NaN, never 0.
     """
 
-    name: str
-    needs_labels: bool
-    scale: float
+    @property
+    def name(self) -> str:
+        """What configs, logs and tables say."""
+        ...
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether label log-probabilities are required (classification only)."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """What a perfect prompt is paid (for plots and normalization), always positive.
+
+        Where the best is 0 (log-likelihoods) or no prompt is perfect (penalties) it is one unit:
+        1 nat, 1 token.
+        """
+        ...
 
     def __call__(self, scores: Scores) -> FloatArray:
         """Return the rewards, shape (P,)."""
@@ -46,7 +59,12 @@ def register_reward(name: str) -> Callable[[Callable[..., Reward]], Callable[...
 
 
 def make_reward(spec: RewardSpec | Reward) -> Reward:
-    """Build a reward from `"gap"`, from `{"name": "gap", "wrong": 180.0}`, or pass one on."""
+    """Build a reward from `"gap"`, from `{"name": "gap", "wrong": 180.0}`, or pass one on.
+
+    Raises:
+        RewardError: for an unknown name, an option the reward does not take, or a value that is
+            neither a spec nor a reward.
+    """
     if isinstance(spec, str):
         spec = {"name": spec}
     if isinstance(spec, dict):
@@ -58,4 +76,9 @@ def make_reward(spec: RewardSpec | Reward) -> Reward:
             return REWARDS[name](**options)
         except TypeError as error:
             raise RewardError(f"reward {name!r}: {error}") from None
+    if not callable(spec) or not all(hasattr(spec, a) for a in ("name", "needs_labels", "scale")):
+        raise RewardError(
+            "a reward is a name, a dict with a name, or a callable on Scores with the attributes "
+            f"name, needs_labels and scale; got {spec!r}"
+        )
     return spec
