@@ -8,5 +8,16 @@ from promptgym.llms.base import (
     Normalization,
     Sampling,
 )
+from promptgym.llms.registry import forget_models, load_model, register_loader
 
-__all__ = ["Completion", "Kind", "LabelLogprobs", "LanguageModel", "Normalization", "Sampling"]
+__all__ = [
+    "Completion",
+    "Kind",
+    "LabelLogprobs",
+    "LanguageModel",
+    "Normalization",
+    "Sampling",
+    "forget_models",
+    "load_model",
+    "register_loader",
+]

@@ -1,0 +1,87 @@
+"""`load_model`: from a name to a shared, loaded model."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from promptgym.errors import ModelError
+from promptgym.llms.base import LanguageModel
+
+Loader = Callable[..., LanguageModel]
+
+TINY = {"tiny": "causal", "tiny-masked": "masked", "tiny-rewriter": "rewriter"}
+LOADERS: dict[str, Loader] = {}
+_loaded: dict[str, LanguageModel] = {}
+_lock = threading.RLock()
+
+
+def register_loader(scheme: str) -> Callable[[Loader], Loader]:
+    """Register `loader(name, spec=..., **options)` for specs of the form `scheme:name`."""
+
+    def add(loader: Loader) -> Loader:
+        if scheme in LOADERS:
+            raise ModelError(f"a loader for {scheme!r} is registered already")
+        LOADERS[scheme] = loader
+        return loader
+
+    return add
+
+
+def load_model(spec: str, **options: Any) -> LanguageModel:
+    """Return the model a spec names, loaded once per process for equal spec and options.
+
+    Args:
+        spec: `"tiny"`, `"tiny-masked"`, `"tiny-rewriter"` (embedded, offline), or
+            `"hf:NAME_OR_FOLDER"` (a causal, masked or encoder-decoder model of transformers).
+        options: JSON values for the backend; see
+            `promptgym.llms.transformers_common.TransformersOptions`.
+
+    Raises:
+        ModelError: unknown spec or option, or a model that cannot be loaded.
+    """
+    try:
+        key = json.dumps([spec, options], sort_keys=True)
+    except TypeError as error:
+        raise ModelError(f"model {spec!r}: options must be JSON values ({error})") from None
+    with _lock:
+        if key not in _loaded:
+            _loaded[key] = _load(spec, options)
+        return _loaded[key]
+
+
+def _load(spec: str, options: dict[str, Any]) -> LanguageModel:
+    """Load a model anew."""
+    if spec in TINY:
+        from promptgym.llms.tiny import weights_path
+
+        return LOADERS["hf"](
+            str(weights_path(TINY[spec])), spec=spec, **{"device": "cpu", **options}
+        )
+    scheme, colon, name = spec.partition(":")
+    if not colon or scheme not in LOADERS or not name:
+        known = [*TINY, *(f"{s}:NAME" for s in LOADERS)]
+        hint = f"; for a transformers model write 'hf:{spec}'" if not colon else ""
+        raise ModelError(f"unknown model {spec!r}; known: {', '.join(known)}{hint}")
+    return LOADERS[scheme](name, spec=spec, **options)
+
+
+def reload_model(spec: str, options: dict[str, Any]) -> LanguageModel:
+    """Rebuild a pickled model: what `__reduce__` of a backend names."""
+    return load_model(spec, **options)
+
+
+def forget_models() -> None:
+    """Drop the registry's references, so that models nobody holds are freed."""
+    with _lock:
+        _loaded.clear()
+
+
+@register_loader("hf")
+def _load_transformers(name: str, *, spec: str, **options: Any) -> LanguageModel:
+    """Load a model of transformers; imported only here, so that torch is."""
+    from promptgym.llms.transformers_common import load_transformers
+
+    return load_transformers(name, spec=spec, **options)

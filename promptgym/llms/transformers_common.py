@@ -1,0 +1,274 @@
+"""What every transformers backend shares: loading, identity, tokens, sharing and pickling."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoTokenizer
+from transformers.utils import logging as hf_logging
+
+from promptgym.errors import ModelError
+from promptgym.llms.base import Completion, Kind, LabelLogprobs, Normalization, Sampling
+from promptgym.llms.registry import reload_model
+from promptgym.types import FloatArray, IntArray
+
+DTYPES = ("float32", "bfloat16", "float16")
+KINDS: dict[str, Kind] = {
+    "ForCausalLM": "causal",
+    "LMHeadModel": "causal",
+    "ForMaskedLM": "masked",
+    "ForConditionalGeneration": "seq2seq",
+    "ForSeq2SeqLM": "seq2seq",
+}
+_HASH_WHOLE = 64 * 2**20  # larger files are identified by their size and both ends
+
+
+@dataclass(frozen=True, slots=True)
+class TransformersOptions:
+    """Options of `load_model("hf:...")` and of the embedded models.
+
+    Attributes:
+        dtype: float32 (exact, the default), bfloat16 or float16.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps" ...
+        revision: branch, tag or commit on the Hub; None is the main branch.
+        attention: implementation in transformers: "sdpa" or "eager" (others cannot share prefixes).
+        batch_tokens: tokens of one forward pass; None is 3,072 on a CPU (larger ones leave the
+            processor's cache) and 32,768 elsewhere.
+        kv_cache_mb: memory for the key/values of prefixes that recur; 0 keeps none.
+        normalize: labels of several tokens: "none" (sum of log-probabilities), per "tokens" or
+            per "characters".
+    """
+
+    dtype: str = "float32"
+    device: str = "auto"
+    revision: str | None = None
+    attention: str = "sdpa"
+    batch_tokens: int | None = None
+    kv_cache_mb: float = 256.0
+    normalize: Normalization = "none"
+
+    @classmethod
+    def of(cls, spec: str, options: dict[str, Any]) -> TransformersOptions:
+        """Build from keyword arguments, refusing unknown names and values."""
+        known = [f.name for f in fields(cls)]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise ModelError(f"model {spec!r}: unknown options {unknown}; allowed: {known}")
+        out = cls(**options)
+        if out.dtype not in DTYPES:
+            raise ModelError(f"model {spec!r}: dtype {out.dtype!r} is not one of {DTYPES}")
+        if out.normalize not in ("none", "tokens", "characters"):
+            raise ModelError(
+                f"model {spec!r}: normalize {out.normalize!r} is not none, tokens or characters"
+            )
+        if out.batch_tokens is not None and out.batch_tokens < 1:
+            raise ModelError(f"model {spec!r}: batch_tokens must be positive")
+        return out
+
+    def resolved_device(self) -> torch.device:
+        """Return the device, "auto" resolved."""
+        if self.device != "auto":
+            return torch.device(self.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class TransformersModel:
+    """A frozen transformers model with its tokenizer. Subclasses add the forward passes.
+
+    Copying or deep-copying returns the same object; pickling keeps the spec and the options, and
+    unpickling goes through the registry.
+    """
+
+    kind: Kind
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, spec: str, identity: str, options: TransformersOptions
+    ) -> None:
+        """Take a loaded model in eval mode and its tokenizer."""
+        self.model = model
+        self.tokenizer = tokenizer
+        self.spec = spec
+        self.options = options
+        dtype = "" if options.dtype == "float32" else f":{options.dtype}"
+        self.name = f"{spec}@{identity}{dtype}"
+        self.mask_token: str = ""
+        self.device = next(model.parameters()).device
+        on_cpu = self.device.type == "cpu"
+        self.batch_tokens = options.batch_tokens or (3072 if on_cpu else 32768)
+        self.max_length = max_length_of(model.config, tokenizer)
+        self._label_ids: dict[tuple[str, ...], list[list[int]]] = {}
+
+    def __copy__(self) -> TransformersModel:
+        """Return self: a frozen model is shared."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TransformersModel:
+        """Return self: a frozen model is shared."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the spec and the options, not the weights."""
+        default = TransformersOptions()
+        changed = {
+            f.name: getattr(self.options, f.name)
+            for f in fields(self.options)
+            if getattr(self.options, f.name) != getattr(default, f.name)
+        }
+        return reload_model, (self.spec, changed)
+
+    def __repr__(self) -> str:
+        """Return the class and the identity."""
+        return f"{type(self).__name__}({self.name!r})"
+
+    def encode(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
+        """Tokenize texts in one call, nothing truncated."""
+        if not texts:
+            return []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            out = self.tokenizer(list(texts), add_special_tokens=special, verbose=False)
+        return [list(ids) for ids in out["input_ids"]]
+
+    def count_tokens(self, texts: Sequence[str]) -> IntArray:
+        """Count the tokens of texts; those the model adds itself (begin, end) are left out."""
+        return np.array([len(ids) for ids in self.encode(texts, special=False)], dtype=np.int64)
+
+    def too_long(self, tokens: int) -> str | None:
+        """Return what to say about an input of so many tokens, or None if it fits."""
+        if self.max_length is None or tokens <= self.max_length:
+            return None
+        return (
+            f"the text has {tokens} tokens, {self.name} reads at most {self.max_length}; "
+            "shorten the prompt, or drop demonstrations or long examples"
+        )
+
+    def check_labels(self, labels: Sequence[str]) -> None:
+        """Raise ModelError if labels cannot be told apart."""
+        raise NotImplementedError
+
+    def label_logprobs(self, texts: Sequence[str], labels: Sequence[str]) -> LabelLogprobs:
+        """Score every label of every text."""
+        raise NotImplementedError
+
+    def loglikelihood(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
+        """Return log P(continuation | context), nats, shape (N,)."""
+        raise NotImplementedError
+
+    def generate(self, texts: Sequence[str], sampling: Sampling) -> list[Completion]:
+        """Continue every text."""
+        raise NotImplementedError
+
+
+def max_length_of(config: Any, tokenizer: Any) -> int | None:
+    """Return how many tokens a model reads at most; None if it does not say."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    limits = [
+        int(value)
+        for name in ("max_position_embeddings", "n_positions", "max_seq_len")
+        if isinstance(value := getattr(text, name, None), int) and value > 0
+    ]
+    limit = getattr(tokenizer, "model_max_length", None)
+    if isinstance(limit, int) and 0 < limit < 10**9:
+        limits.append(limit)
+    if text.model_type == "t5":
+        return None  # relative positions: any length is read
+    return min(limits) if limits else None
+
+
+def kind_of(architectures: Sequence[str] | None, name: str) -> Kind:
+    """Return the kind of model that a config's architectures stand for."""
+    for architecture in architectures or ():
+        for ending, kind in KINDS.items():
+            if architecture.endswith(ending):
+                return kind
+    raise ModelError(
+        f"model {name!r} has the architectures {list(architectures or ())}; expected a causal "
+        "(...ForCausalLM), masked (...ForMaskedLM) or encoder-decoder "
+        "(...ForConditionalGeneration) language model"
+    )
+
+
+def identity_of(name: str, config: Any) -> str:
+    """Return 12 hex digits: the Hub commit, or a hash of a local folder's files."""
+    commit = getattr(config, "_commit_hash", None)
+    folder = Path(name)
+    if commit and not folder.is_dir():
+        return str(commit)[:12]
+    digest = hashlib.blake2b(digest_size=6)
+    for path in sorted(folder.glob("*")):
+        if path.suffix not in (".json", ".safetensors", ".model", ".txt"):
+            continue
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}:".encode())
+        with path.open("rb") as file:
+            if size <= _HASH_WHOLE:
+                digest.update(file.read())
+            else:
+                digest.update(file.read(2**20))
+                file.seek(size - 2**20)
+                digest.update(file.read())
+    return digest.hexdigest()
+
+
+def load_transformers(name: str, *, spec: str, **options: Any) -> TransformersModel:
+    """Load a folder or Hub model; its config's architectures choose the backend.
+
+    Only safetensors weights are read and no code from the Hub is run.
+
+    Raises:
+        ModelError: the model, its tokenizer or an option is not usable; says which and why.
+    """
+    opts = TransformersOptions.of(spec, options)
+    try:
+        config = AutoConfig.from_pretrained(name, revision=opts.revision)
+        kind = kind_of(config.architectures, name)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=opts.revision)
+        backend, auto = _backend(kind)
+        bar = hf_logging.is_progress_bar_enabled()
+        hf_logging.disable_progress_bar()
+        try:
+            model = auto.from_pretrained(
+                name,
+                revision=opts.revision,
+                dtype=getattr(torch, opts.dtype),
+                attn_implementation=opts.attention,
+                use_safetensors=True,
+            )
+        finally:
+            if bar:
+                hf_logging.enable_progress_bar()
+        model = model.to(opts.resolved_device())
+    except ModelError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"model {spec!r} cannot be loaded: {first} Give a folder written by save_pretrained "
+            "(config, tokenizer, safetensors), or a Hub name while online or cached."
+        ) from error
+    model.eval().requires_grad_(False)
+    return backend(model, tokenizer, spec=spec, identity=identity_of(name, config), options=opts)
+
+
+def _backend(kind: Kind) -> tuple[type[TransformersModel], Any]:
+    """Return our class and the transformers auto class of a kind."""
+    import transformers
+
+    if kind == "causal":
+        from promptgym.llms.causal import CausalModel
+
+        return CausalModel, transformers.AutoModelForCausalLM
+    if kind == "masked":
+        from promptgym.llms.masked import MaskedModel
+
+        return MaskedModel, transformers.AutoModelForMaskedLM
+    from promptgym.llms.seq2seq import Seq2SeqModel
+
+    return Seq2SeqModel, transformers.AutoModelForSeq2SeqLM
