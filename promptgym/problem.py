@@ -63,6 +63,14 @@ class Problem:
                 "generation; use reward='accuracy'"
             )
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Problem:
+        """Return this very problem: one ledger, one model.
+
+        Gymnasium copies the arguments of an environment into its spec; a second budget there would
+        be a mistake, and a model may not be copyable.
+        """
+        return self
+
     @property
     def ledger(self) -> Ledger:
         """What was spent."""

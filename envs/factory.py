@@ -1,0 +1,127 @@
+"""Entry points: plain arguments -> problem -> MDP -> shell.
+
+Arguments that every environment takes, besides its own:
+
+| argument | default | what |
+|---|---|---|
+| `task`, `task_options` | "author", None | a task, or name and more arguments for `load_task` |
+| `model`, `model_options` | "tiny", None | a model, or name and more for `load_model` |
+| `reward` | "gap" | a reward, its name, or `{"name": ..., ...}` |
+| `template` | None | a `Template` or its text; None for the task's own |
+| `vocabulary` | None | units that may be written; None for the task's own |
+| `initial_prompt` | None | where editing starts; None for the task's first manual prompt |
+| `budget` | None | cap on queries, or `{"queries": ..., "tokens": ...}` |
+| `problem` | None | a live `Problem` in place of all of the above; its budget is then shared |
+| `shaping`, `reward_scale` | by environment | see `ShellOptions` |
+| `archive`, `archive_probability` | 0, 0.75 | see `ShellOptions` |
+| `render_mode` | None | "ansi" or "human" |
+
+Vector environments take `num_envs`, `max_episode_steps` and `autoreset_mode` in addition. Named
+models are loaded once a process; each environment made from names has its own budget.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+from promptgym.envs.episode import ShellOptions
+from promptgym.envs.mdp import PromptMDP
+from promptgym.envs.shell import PromptEnv
+from promptgym.envs.vector import PromptVectorEnv
+from promptgym.errors import ConfigError
+from promptgym.problem import Problem, make_problem
+
+PROBLEM_ARGUMENTS = (
+    "task",
+    "task_options",
+    "model",
+    "model_options",
+    "reward",
+    "template",
+    "vocabulary",
+    "initial_prompt",
+    "budget",
+)
+SHELL_ARGUMENTS = tuple(f.name for f in fields(ShellOptions))
+
+Parts = tuple[PromptMDP, ShellOptions]
+
+
+def entry_points(
+    mdp: Callable[..., PromptMDP], **shell_defaults: Any
+) -> tuple[Callable[..., PromptEnv], Callable[..., PromptVectorEnv]]:
+    """Return the entry points that Gymnasium's `register` wants, scalar and vector.
+
+    Put them into the module of the MDP as `make` and `make_vec`; a pickled environment finds them
+    there again.
+
+    Args:
+        mdp: the class (or a function) taking a problem and the environment's own arguments.
+        shell_defaults: defaults of `ShellOptions` that suit it.
+    """
+
+    def build(arguments: dict[str, Any]) -> Parts:
+        own = dict(arguments)
+        problem = own.pop("problem", None)
+        given = {name: own.pop(name) for name in PROBLEM_ARGUMENTS if name in own}
+        shell = {name: own.pop(name) for name in SHELL_ARGUMENTS if name in own}
+        if problem is None:
+            problem = make_problem(**given)
+        elif given:
+            raise ConfigError(
+                f"{sorted(given)} cannot be given beside `problem`, which has them already"
+            )
+        elif not isinstance(problem, Problem):
+            raise ConfigError(f"problem must be a Problem, got {type(problem).__name__}")
+        try:
+            made = mdp(problem, **own)
+        except TypeError as error:
+            raise ConfigError(f"{getattr(mdp, '__name__', mdp)}: {error}") from error
+        return made, ShellOptions(**{**shell_defaults, **shell})
+
+    def make(*, render_mode: str | None = None, **arguments: Any) -> PromptEnv:
+        """Make the scalar environment; see `promptgym.envs.factory` for the arguments."""
+        again = partial(_again, mdp.__module__, "make", {"render_mode": render_mode, **arguments})
+        rebuild = again if _plain(arguments) else None
+        return PromptEnv(*build(arguments), render_mode=render_mode, rebuild=rebuild)
+
+    def make_vec(
+        *,
+        num_envs: int = 1,
+        max_episode_steps: int | None = None,
+        autoreset_mode: Any = "NextStep",
+        render_mode: str | None = None,
+        **arguments: Any,
+    ) -> PromptVectorEnv:
+        """Make the vector environment; see `promptgym.envs.factory` for the arguments."""
+        shape = {
+            "num_envs": num_envs,
+            "max_episode_steps": max_episode_steps,
+            "autoreset_mode": autoreset_mode,
+            "render_mode": render_mode,
+        }
+        again = partial(_again, mdp.__module__, "make_vec", {**shape, **arguments})
+        rebuild = again if _plain(arguments) else None
+        return PromptVectorEnv(*build(arguments), **shape, rebuild=rebuild)
+
+    return make, make_vec
+
+
+def _again(module: str, name: str, arguments: dict[str, Any]) -> Any:
+    """Call the entry point of a module (module-level, so that pickles can name it)."""
+    from importlib import import_module
+
+    return getattr(import_module(module), name)(**arguments)
+
+
+def _plain(arguments: dict[str, Any]) -> bool:
+    """Whether arguments are JSON, so that an environment can be rebuilt from them."""
+    try:
+        json.dumps(arguments)
+    except (TypeError, ValueError):
+        return False
+    return True
