@@ -20,7 +20,7 @@ from promptgym.rewards import REWARDS, delta, formulas, make_reward, make_stabil
 from promptgym.scoring import FAILED, OK, Scores
 from promptgym.tasks import get_metric
 from promptgym.testing import TransparentModel
-from promptgym.types import FloatArray
+from promptgym.types import FloatArray, IntArray
 
 PARITY = json.loads(Path(__file__).with_name("data").joinpath("rlprompt_parity.json").read_text())
 LABELS = ("bad", "fine", "good")
@@ -201,7 +201,7 @@ def test_perplexity_of_nothing_is_one_and_its_log_is_zero() -> None:
 
 
 @st.composite
-def label_arrays(draw: st.DrawFn) -> tuple[FloatArray, FloatArray]:
+def label_arrays(draw: st.DrawFn) -> tuple[FloatArray, IntArray]:
     shape = tuple(draw(st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(2, 4))))
     logprobs = draw(arrays(np.float64, shape, elements=st.floats(-20, 0, width=32)))
     target = draw(arrays(np.int64, shape[1], elements=st.integers(0, shape[2] - 1)))
@@ -210,7 +210,7 @@ def label_arrays(draw: st.DrawFn) -> tuple[FloatArray, FloatArray]:
 
 @given(label_arrays(), st.floats(-5, 0))
 def test_gaps_are_bounded_shift_invariant_and_agree_on_ties(
-    data: tuple[FloatArray, FloatArray], shift: float
+    data: tuple[FloatArray, IntArray], shift: float
 ) -> None:
     logprobs, target = data
     gaps = formulas.probability_gaps(logprobs, target)
@@ -228,7 +228,7 @@ def test_gaps_are_bounded_shift_invariant_and_agree_on_ties(
 
 
 @given(label_arrays())
-def test_deltas_telescope(data: tuple[FloatArray, FloatArray]) -> None:
+def test_deltas_telescope(data: tuple[FloatArray, IntArray]) -> None:
     scores = formulas.tempera_score(*data)
     steps = delta(scores[1:], scores[:-1])
     assert steps.sum() == pytest.approx(scores[-1] - scores[0], abs=1e-9)
