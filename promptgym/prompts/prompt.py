@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from promptgym.errors import PromptGymError
 def content_key(input_text: str, target: str = "") -> str:
     """Return a stable hash of an example's content (16 hex digits; whitespace is folded)."""
     folded = " ".join(input_text.split()) + "\x1f" + " ".join(target.split())
-    return hashlib.blake2b(folded.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +25,32 @@ class Example:
         target: the gold label or answer.
         key: content hash of `input` alone, made when not given: two rows with one input are one
             row as far as splits are concerned, whatever their labels.
+        alternatives: further answers that are right, too (rhymes, translations).
     """
 
     input: str
     target: str
     key: str = ""
+    alternatives: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Fill in the content hash."""
+        """Fill in the content hash; lists become tuples, so that examples are hashable."""
         if not self.key:
             object.__setattr__(self, "key", content_key(self.input))
+        if not isinstance(self.alternatives, tuple):
+            object.__setattr__(self, "alternatives", tuple(self.alternatives))
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Every answer that is right, the target first."""
+        return (self.target, *self.alternatives)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; `Example(**values)` reads them back."""
+        out: dict[str, Any] = {"input": self.input, "target": self.target, "key": self.key}
+        if self.alternatives:
+            out["alternatives"] = list(self.alternatives)
+        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +67,42 @@ class Prompt:
     demonstrations: tuple[Example, ...] = field(default=())
     system: str = ""
 
+    def __post_init__(self) -> None:
+        """Make a list of demonstrations a tuple; a prompt must be hashable."""
+        if not isinstance(self.demonstrations, tuple):
+            object.__setattr__(self, "demonstrations", tuple(self.demonstrations))
+
     @classmethod
-    def of(cls, value: Prompt | str | dict[str, Any]) -> Prompt:
-        """Build a prompt from text, from `to_json` output, or return the prompt given."""
+    def of(cls, value: Prompt | str | Mapping[str, Any]) -> Prompt:
+        """Build a prompt from text, from `to_json` output, or return the prompt given.
+
+        Raises:
+            PromptGymError: for anything else, or for keys that a prompt does not have.
+        """
         if isinstance(value, Prompt):
             return value
         if isinstance(value, str):
             return cls(value)
-        if isinstance(value, dict):
-            demonstrations = tuple(Example(**row) for row in value.get("demonstrations", ()))
-            return cls(value.get("instruction", ""), demonstrations, value.get("system", ""))
-        raise PromptGymError(f"expected a prompt, a string or a dict, got {type(value).__name__}")
+        if not isinstance(value, Mapping):
+            raise PromptGymError(
+                f"expected a prompt, a string or a dict, got {type(value).__name__}"
+            )
+        unknown = set(value) - {"instruction", "demonstrations", "system"}
+        if unknown:
+            raise PromptGymError(
+                f"a prompt has no {', '.join(map(repr, sorted(unknown)))}; its keys are "
+                "'instruction', 'demonstrations' and 'system'"
+            )
+        try:
+            demonstrations = tuple(
+                row if isinstance(row, Example) else Example(**row)
+                for row in value.get("demonstrations", ())
+            )
+        except TypeError as error:
+            raise PromptGymError(
+                f"a demonstration is {{'input': ..., 'target': ...}}: {error}"
+            ) from None
+        return cls(value.get("instruction", ""), demonstrations, value.get("system", ""))
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -76,9 +117,7 @@ class Prompt:
         """Return plain JSON values; `Prompt.of` reads them back."""
         out: dict[str, Any] = {"instruction": self.instruction}
         if self.demonstrations:
-            out["demonstrations"] = [
-                {"input": e.input, "target": e.target, "key": e.key} for e in self.demonstrations
-            ]
+            out["demonstrations"] = [e.to_json() for e in self.demonstrations]
         if self.system:
             out["system"] = self.system
         return out

@@ -2,41 +2,59 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from string import Formatter
-from typing import Any
 
 from promptgym.errors import TemplateError
 from promptgym.prompts.prompt import Example, Prompt
 
 PLACEHOLDERS = ("prompt", "input", "demonstrations", "mask", "answer", "system")
+_OPTIONAL = frozenset({"prompt", "demonstrations", "system"})
+_GAPS = (" ", "\n")
+
+Segments = tuple[tuple[str, str | None], ...]
 
 
-def _fields(text: str, what: str) -> list[str]:
-    """Return the placeholders of a format string, refusing unknown ones."""
+@cache
+def _segments(text: str, what: str) -> Segments:
+    """Split a format string into (literal, placeholder that follows or None).
+
+    Raises:
+        TemplateError: for text that is no format string, or an unknown placeholder.
+    """
+    allowed = ", ".join(f"{{{p}}}" for p in PLACEHOLDERS)
+    out: list[tuple[str, str | None]] = []
     try:
-        names = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
+        for literal, name, spec, conversion in Formatter().parse(text):
+            if name is not None and (name not in PLACEHOLDERS or spec or conversion):
+                shown = (
+                    name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+                )
+                raise TemplateError(
+                    f"{what} {text!r} has the unknown placeholder {{{shown}}}; allowed: {allowed}"
+                )
+            out.append((literal, name))
+    except TemplateError:
+        raise
     except ValueError as error:
         raise TemplateError(
             f"{what} {text!r} is not a format string ({error}); write literal braces as {{{{ }}}}"
         ) from None
-    for name in names:
-        if name not in PLACEHOLDERS:
-            raise TemplateError(
-                f"{what} {text!r} has the unknown placeholder {{{name}}}; allowed: "
-                + ", ".join(f"{{{p}}}" for p in PLACEHOLDERS)
-            )
-    return names
+    return tuple(out)
+
+
+def _names(segments: Segments) -> list[str]:
+    return [name for _, name in segments if name is not None]
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A text with placeholders; prompt-first and input-first are both just an order of them.
+    r"""A text with placeholders; prompt-first and input-first are both just an order of them.
 
     Attributes:
-        text: e.g. `"{input} {prompt} {mask} ."` or `"{demonstrations}{prompt}\\n{input}\\nAnswer:"`.
+        text: e.g. `"{input} {prompt} {mask} ."` or `"{demonstrations}{prompt}\n{input}\nAnswer:"`.
             `{input}` is required. `{mask}` becomes the model's mask token. `{answer}` may stand
             only at the very end, where the answer is to follow; it renders as nothing.
         demonstration: how one demonstration is rendered, with `{input}` and `{answer}`; every
@@ -48,18 +66,22 @@ class Template:
 
     def __post_init__(self) -> None:
         """Refuse a template that cannot render."""
-        names = _fields(self.text, "template")
+        segments = _segments(self.text, "template")
+        names = _names(segments)
         if "input" not in names:
             raise TemplateError(f"template {self.text!r} has no {{input}}")
         if names.count("mask") > 1:
             raise TemplateError(f"template {self.text!r} has more than one {{mask}}")
-        if "answer" in names and not re.search(r"\{answer\}\s*$", self.text):
-            raise TemplateError(
-                f"template {self.text!r}: {{answer}} may stand only at the end, where the model's "
-                "answer follows; use {mask} for a masked model"
-            )
-        inner = _fields(self.demonstration, "demonstration")
-        if set(inner) != {"input", "answer"}:
+        if "answer" in names:
+            last = next(i for i, (_, name) in enumerate(segments) if name == "answer")
+            if any(literal.strip() or name for literal, name in segments[last + 1 :]):
+                raise TemplateError(
+                    f"template {self.text!r}: {{answer}} may stand only at the end, where the "
+                    "model's answer follows; use {mask} for a masked model"
+                )
+            if "mask" in names:
+                raise TemplateError(f"template {self.text!r} has both {{mask}} and {{answer}}")
+        if set(_names(_segments(self.demonstration, "demonstration"))) != {"input", "answer"}:
             raise TemplateError(
                 f"demonstration {self.demonstration!r} must hold {{input}} and {{answer}} only"
             )
@@ -67,12 +89,20 @@ class Template:
     @property
     def has_mask(self) -> bool:
         """Whether the answer stands at a mask."""
-        return "{mask}" in self.text
+        return "mask" in _names(_segments(self.text, "template"))
 
     @property
     def has_demonstrations(self) -> bool:
         """Whether demonstrations are rendered at all."""
-        return "{demonstrations}" in self.text
+        return "demonstrations" in _names(_segments(self.text, "template"))
+
+    def render_demonstration(
+        self, example: Example, verbalizers: Mapping[str, str] | None = None
+    ) -> str:
+        """Return one solved example as it stands at `{demonstrations}`."""
+        answer = (verbalizers or {}).get(example.target, example.target)
+        fill = {"input": example.input, "answer": answer}
+        return _fill(_segments(self.demonstration, "demonstration"), fill)
 
     def render(
         self,
@@ -84,43 +114,74 @@ class Template:
     ) -> str:
         """Return the text a model reads for one prompt and one example.
 
+        An empty `{prompt}`, `{demonstrations}` or `{system}` takes one adjacent space or line break
+        with it, so that it leaves no gap. Where the answer is to follow the text, trailing spaces
+        are removed; around a mask, prompt and input stay as they are, to the character.
+
         Args:
-            prompt: the prompt; its demonstrations are dropped if the template has no place for
-                them, which is refused as a mistake.
+            prompt: the prompt.
             example: the example, or its input text.
             mask: the model's mask token.
             verbalizers: label -> the words that stand for it in demonstrations.
 
         Returns:
-            The rendered text, trailing space before the answer removed.
+            The rendered text.
 
         Raises:
-            TemplateError: for demonstrations without `{demonstrations}`, or a mask template with
-                no mask token.
+            TemplateError: for demonstrations without `{demonstrations}`, for a mask template with
+                no mask token, or for a prompt or input that holds the mask token itself.
         """
+        segments = _segments(self.text, "template")
         if prompt.demonstrations and not self.has_demonstrations:
             raise TemplateError(
                 f"template {self.text!r} has no {{demonstrations}}, but the prompt has "
                 f"{len(prompt.demonstrations)}"
             )
-        if self.has_mask and not mask:
-            raise TemplateError(
-                f"template {self.text!r} has a {{mask}}, but the model has no mask token"
-            )
-        words: Mapping[str, str] = verbalizers or {}
-        fill: dict[str, Any] = {
+        fill = {
             "prompt": prompt.instruction,
             "input": example if isinstance(example, str) else example.input,
             "demonstrations": "".join(
-                self.demonstration.format(input=d.input, answer=words.get(d.target, d.target))
-                for d in prompt.demonstrations
+                self.render_demonstration(d, verbalizers) for d in prompt.demonstrations
             ),
             "mask": mask,
             "answer": "",
             "system": prompt.system,
         }
-        text = self.text
-        for name in ("prompt", "demonstrations", "system"):
-            if not fill[name]:  # an empty part leaves no doubled space behind
-                text = re.sub(rf" \{{{name}\}}(?= |$)|^\{{{name}\}} ", "", text)
-        return text.format(**fill).rstrip()
+        text = _fill(segments, fill)
+        if not self.has_mask:
+            return text.rstrip(" ")
+        if not mask:
+            raise TemplateError(
+                f"template {self.text!r} has a {{mask}}, but the model has no mask token"
+            )
+        if text.count(mask) > 1:
+            raise TemplateError(
+                f"prompt {prompt.instruction!r} or input {fill['input'][:60]!r} holds the mask "
+                f"token {mask!r}; a masked model could not tell which one to fill"
+            )
+        return text
+
+
+def _fill(segments: Segments, fill: Mapping[str, str]) -> str:
+    """Join literals and values; an empty optional value takes one adjacent gap with it."""
+    out: list[str] = []
+    swallow = False  # whether the next literal loses its first gap
+    for i, (literal, name) in enumerate(segments):
+        if swallow and literal.startswith(_GAPS):
+            literal = literal[1:]
+        swallow = False
+        if literal:
+            out.append(literal)
+        if name is None:
+            continue
+        value = fill[name]
+        if value:
+            out.append(value)
+        elif name in _OPTIONAL:
+            follows = segments[i + 1][0] if i + 1 < len(segments) else ""
+            at_end = i + 1 == len(segments)
+            if not out or out[-1].endswith("\n"):
+                swallow = True
+            elif literal.endswith(" ") and (at_end or follows.startswith(_GAPS)):
+                out[-1] = literal[:-1]
+    return "".join(out)

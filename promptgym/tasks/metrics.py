@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 
 from promptgym.errors import TaskError
+from promptgym.prompts import Example
+from promptgym.tasks import induction_metrics as induction
 from promptgym.types import FloatArray
 
 PerExample = Callable[[str, str], float]
@@ -44,16 +48,20 @@ def token_f1(prediction: str, target: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?|-?\.\d+")
+# A minus sign counts only where nothing stands before it: in "7-3" it is an operator.
+_NUMBER = re.compile(r"(?:(?<![\w.)])-)?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 
 
 def last_number(text: str) -> float | None:
-    """Return the answer's number: after `####` if there is one (GSM8K), else the last number."""
-    tail = text.rsplit("####", 1)[-1] if "####" in text else text
-    found = _NUMBER.findall(tail)
+    """Return the answer's number: the first after the last `####` (GSM8K), else the last one.
+
+    Thousands separators, dollar signs and a unit or full stop behind the number are ignored.
+    """
+    marked = "####" in text
+    found = _NUMBER.findall(text.rsplit("####", 1)[-1] if marked else text)
     if not found:
         return None
-    number = found[0] if "####" in text else found[-1]
+    number: str = found[0] if marked else found[-1]
     return float(number.replace(",", "").replace("$", ""))
 
 
@@ -84,6 +92,23 @@ class Metric:
     per_example: PerExample
     balanced: bool = False
 
+    def score(self, prediction: str, example: Example) -> float:
+        """Return the best score of a prediction against any of the example's right answers.
+
+        Raises:
+            TaskError: if a custom metric returns something other than a number in [0, 1].
+        """
+        best = 0.0
+        for answer in example.answers:
+            value = self.per_example(prediction, answer)
+            if not isinstance(value, (bool, int, float, np.number)) or not 0 <= value <= 1:
+                raise TaskError(
+                    f"metric {self.name!r} returned {value!r} for prediction {prediction!r} and "
+                    f"target {answer!r}; expected a number between 0 and 1"
+                )
+            best = max(best, float(value))
+        return best
+
     def aggregate(self, values: FloatArray, targets: Sequence[str]) -> FloatArray:
         """Aggregate over examples, failures left out.
 
@@ -98,7 +123,8 @@ class Metric:
             return _nanmean(values)
         names = np.asarray(targets)
         per_class = [_nanmean(values[:, names == name]) for name in sorted(set(targets))]
-        return np.mean(np.stack(per_class, axis=1), axis=1)
+        balanced: FloatArray = np.mean(np.stack(per_class, axis=1), axis=1)
+        return balanced
 
 
 def _nanmean(values: FloatArray) -> FloatArray:
@@ -106,26 +132,59 @@ def _nanmean(values: FloatArray) -> FloatArray:
     valid = ~np.isnan(values)
     count = valid.sum(axis=1)
     total = np.where(valid, values, 0.0).sum(axis=1)
-    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+    mean: FloatArray = np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+    return mean
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric("accuracy", equal),
-    "balanced_accuracy": Metric("balanced_accuracy", equal, balanced=True),
-    "exact_match": Metric("exact_match", exact_match),
-    "token_f1": Metric("token_f1", token_f1),
-    "numeric_match": Metric("numeric_match", numeric_match),
+    m.name: m
+    for m in (
+        Metric("accuracy", equal),
+        Metric("balanced_accuracy", equal, balanced=True),
+        Metric("exact_match", exact_match),
+        Metric("token_f1", token_f1),
+        Metric("numeric_match", numeric_match),
+        Metric("induction_exact_match", induction.exact_match),
+        Metric("induction_f1", induction.f1),
+        Metric("induction_exact_set", induction.exact_set),
+        Metric("induction_contains", induction.contains),
+    )
 }
 
 
 def get_metric(metric: str | Metric | PerExample) -> Metric:
-    """Return a metric by name, wrap a callable `(prediction, target) -> float`, or pass it on."""
+    """Return a metric by name, wrap a callable `(prediction, target) -> float`, or pass it on.
+
+    A callable can be named, too, as "package.module:function", so that it survives in JSON.
+
+    Raises:
+        TaskError: for an unknown name, or something that is not callable.
+    """
     if isinstance(metric, Metric):
         return metric
     if isinstance(metric, str):
-        if metric not in METRICS:
-            raise TaskError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
-        return METRICS[metric]
+        return METRICS[metric] if metric in METRICS else _imported(metric)
     if callable(metric):
         return Metric(getattr(metric, "__name__", "custom"), metric)
     raise TaskError(f"a metric is a name or a callable, got {type(metric).__name__}")
+
+
+def _imported(name: str) -> Metric:
+    """Return the metric that "package.module:function" names."""
+    module, colon, function = name.partition(":")
+    if not colon:
+        close = get_close_matches(name, METRICS, n=1)
+        hint = f", did you mean {close[0]!r}?" if close else "."
+        raise TaskError(
+            f"unknown metric {name!r}{hint} Known: {', '.join(METRICS)}; your own is named "
+            "'package.module:function'"
+        )
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise TaskError(f"metric {name!r} cannot be imported: {error}") from None
+    if isinstance(found, Metric):
+        return found
+    if not callable(found):
+        raise TaskError(f"metric {name!r} is not callable, but a {type(found).__name__}")
+    return Metric(name, found)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from promptgym.errors import TaskError
 from promptgym.prompts import Example
+from promptgym.tasks.rows import Sourced
 
 if TYPE_CHECKING:
     from promptgym.tasks.task import Task
@@ -58,3 +61,70 @@ def split_of(task: Task, split: str) -> tuple[Example, ...]:
     if split == "test":
         return task.test_split or ()
     return task.train if split == "train" else task.dev
+
+
+def repeats(splits: Mapping[str, Sequence[Sourced]]) -> list[tuple[str, Sourced, Sourced]]:
+    """Return (split, repeated, kept) for every row whose input stands elsewhere, too.
+
+    Held-out rows are kept in preference to others (test, then dev, then train), so that removing
+    the repeated ones changes the test set as little as possible; within a split the first is kept.
+    """
+    kept: dict[str, Sourced] = {}
+    out = []
+    for split in reversed(SPLITS):
+        for item in splits.get(split, ()):
+            first = kept.setdefault(item.example.key, item)
+            if first is not item:
+                out.append((split, item, first))
+    return out
+
+
+def resolve_duplicates(
+    splits: Mapping[str, Sequence[Sourced]], mode: str, task: str
+) -> tuple[dict[str, list[Sourced]], tuple[str, ...]]:
+    """Refuse or drop rows whose input stands twice, in one split or in two.
+
+    Args:
+        splits: the examples of each split, with their places.
+        mode: "error" or "drop".
+        task: name of the task, for the message.
+
+    Returns:
+        The splits without repeated rows, and a line for each row left out.
+
+    Raises:
+        TaskError: with mode "error", naming the rows; if dropping leaves a split empty.
+    """
+    if mode not in ("error", "drop"):
+        raise TaskError(f"duplicates={mode!r}: expected 'error' or 'drop'")
+    found = repeats(splits)
+    lines = tuple(f"{item.where} repeats {first.where}" for _, item, first in found)
+    if found and mode == "error":
+        shown = "; ".join(
+            f"{line} ({item.example.input[:40]!r})"
+            for line, (_, item, _) in zip(lines[:5], found, strict=False)
+        )
+        more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+        raise TaskError(
+            f"task {task!r}: the same input stands twice: {shown}{more}. Remove the rows, or load "
+            "with duplicates='drop'"
+        )
+    gone = {id(item) for _, item, _ in found}
+    out = {s: [i for i in items if id(i) not in gone] for s, items in splits.items()}
+    for split, items in out.items():
+        if splits[split] and not items:
+            raise TaskError(
+                f"task {task!r}: every row of {split} stands in another split, too; nothing is "
+                "left of it without them. Give another file, or draw dev from train (dev=0.5)"
+            )
+    return out, lines
+
+
+def split_hash(examples: Iterable[Example]) -> str:
+    """Return a hash of inputs and targets in order (16 hex digits): which data was used."""
+    digest = hashlib.blake2b(digest_size=8)
+    for example in examples:
+        for part in (example.input, *example.answers):
+            digest.update(part.encode("utf-8", "surrogatepass") + b"\x1f")
+        digest.update(b"\x1e")
+    return digest.hexdigest()

@@ -33,6 +33,7 @@ class Task:
         max_new_tokens: generation length for tasks without labels.
         stop: strings at which a generated answer ends.
         test_split: the held-out examples, or None once closed (see `closed`).
+        dropped: a line for each row left out because its input stands elsewhere, too.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Task:
     max_new_tokens: int = 16
     stop: tuple[str, ...] = ("\n",)
     test_split: Examples | None = ()
+    dropped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check labels and splits; a task that exists is a task that can be scored."""

@@ -1,0 +1,172 @@
+"""From tables to a `Task`: labels, repeated rows, splits, few shots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from promptgym.errors import TaskError
+from promptgym.tasks.definition import Definition
+from promptgym.tasks.labels import (
+    LabelsSpec,
+    VerbalizersSpec,
+    checked_metric,
+    given_labels,
+    given_verbalizers,
+    labels_from_data,
+)
+from promptgym.tasks.metrics import Metric, PerExample, get_metric
+from promptgym.tasks.rows import LabelMap, Sourced, Table, find_column, to_examples
+from promptgym.tasks.sampling import k_shots, split_off, subsample
+from promptgym.tasks.sources import Source, read_tables
+from promptgym.tasks.splits import SPLITS, resolve_duplicates
+from promptgym.tasks.task import Task
+
+HELD_OUT = 0.2
+"""Share drawn for dev (and, from a single file, for test) where the source has none."""
+
+Splits = dict[str, Sequence[Sourced]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the caller of `load_task` wants made of the rows; see there."""
+
+    labels: LabelsSpec = "auto"
+    verbalizers: VerbalizersSpec = None
+    metric: str | Metric | PerExample | None = None
+    dev: float | int | None = None
+    test: float | int | None = None
+    k_shot: int | None = None
+    sizes: dict[str, int] = field(default_factory=dict)
+    pool: int = 0
+    seed: int = 0
+    duplicates: str | None = None
+    name: str = ""
+
+
+def assemble(definition: Definition, source: Source, plan: Plan) -> Task:
+    """Read the rows and build the task.
+
+    Raises:
+        TaskError: see `load_task`.
+    """
+    if set(plan.sizes) - set(SPLITS):
+        raise TaskError(f"sizes: expected some of {list(SPLITS)}, got {sorted(plan.sizes)}")
+    tables, raw = read_tables(definition, source)
+    if plan.k_shot is not None:
+        if plan.dev is not None or "dev" in (source.files or {}):
+            raise TaskError("k_shot draws dev from train; leave dev= out")
+        tables.pop("dev", None)
+    for split, part in (("dev", plan.dev), ("test", plan.test)):
+        if part is not None:
+            tables.pop(split, None)
+    first = tables.get("train") or tables["all"]
+    labels = _labels(definition, plan, first, raw)
+    metric = checked_metric(plan.metric or definition.metric, labels)
+    read: Splits = {split: _examples(definition, table, labels) for split, table in tables.items()}
+    from_hub = source.path is None and not source.files
+    mode = plan.duplicates or ("drop" if from_hub or definition.known_duplicates else "error")
+    single = "all" in read
+    if single:
+        read = {"train": read["all"]}
+    kept, dropped = resolve_duplicates(read, mode, plan.name)
+    splits = _divide(kept, plan, single, labels is not None)
+    words = _verbalizers(definition, plan, labels)
+    examples = {s: tuple(item.example for item in items) for s, items in splits.items()}
+    return Task(
+        name=plan.name,
+        description=definition.description,
+        template=definition.template,
+        masked_template=definition.masked_template,
+        labels=labels.labels if labels else None,
+        verbalizers=words,
+        metric=get_metric(metric),
+        manual_prompts=definition.manual_prompts,
+        max_new_tokens=definition.max_new_tokens,
+        stop=definition.stop,
+        train=examples["train"],
+        dev=examples.get("dev", ()),
+        test_split=examples.get("test", ()),
+        pool=examples.get("pool", ()),
+        dropped=dropped,
+    )
+
+
+def _labels(
+    definition: Definition, plan: Plan, table: Table, raw: dict[str, str]
+) -> LabelMap | None:
+    """Return the labels: the caller's, else the definition's, else what the data suggest."""
+    if plan.labels is None:
+        return None
+    if plan.labels != "auto":
+        return given_labels(plan.labels)
+    if definition.labels is None:
+        return None
+    if definition.labels != "auto":
+        return LabelMap(definition.labels, raw)
+    column = find_column(table, definition.target, "target")
+    found = labels_from_data(table, column, plan.metric)
+    if isinstance(plan.verbalizers, dict) and not (
+        found and {str(k) for k in plan.verbalizers} <= {*found.labels, *found.raw}
+    ):
+        return LabelMap(tuple(map(str, plan.verbalizers)))
+    return found
+
+
+def _verbalizers(definition: Definition, plan: Plan, labels: LabelMap | None) -> dict[str, str]:
+    """Return label -> word; {} lets `Task` use the labels themselves."""
+    if labels is None:
+        if plan.verbalizers is not None:
+            raise TaskError("verbalizers are given, but the task has no labels; give labels=[...]")
+        return {}
+    words = given_verbalizers(plan.verbalizers, labels)
+    if not words and labels.labels == definition.labels:
+        words = dict(definition.verbalizers)
+    return words
+
+
+def _examples(definition: Definition, table: Table, labels: LabelMap | None) -> list[Sourced]:
+    """Return a table's examples."""
+    return to_examples(
+        table,
+        input_column=find_column(table, definition.input, "input"),
+        target_column=find_column(table, definition.target, "target"),
+        labels=labels,
+        clean=definition.clean,
+        alternatives=definition.alternatives,
+    )
+
+
+def _divide(read: dict[str, list[Sourced]], plan: Plan, single: bool, labelled: bool) -> Splits:
+    """Draw test, dev, pool and few shots from train, in this order; then cut to size."""
+
+    def classes(items: Sequence[Sourced]) -> list[str]:
+        return [item.example.target if labelled else "" for item in items]
+
+    out: Splits = dict(read)
+
+    def draw(split: str, part: float | int) -> None:
+        if part:
+            rest, taken = split_off(out["train"], classes(out["train"]), part, plan.seed)
+            out["train"], out[split] = rest, taken
+
+    if "test" not in out:
+        share = HELD_OUT if single else 0
+        draw("test", share if plan.test is None else plan.test)
+    if "dev" not in out and plan.k_shot is None:
+        # Of a divided file, dev is that share of the whole, not of what test left of it.
+        share = HELD_OUT / (1 - HELD_OUT) if single and plan.test is None else HELD_OUT
+        draw("dev", share if plan.dev is None else plan.dev)
+    draw("pool", plan.pool)
+    if plan.k_shot is not None:
+        train = out["train"]
+        out["train"], out["dev"] = k_shots(train, classes(train), plan.k_shot, plan.seed)
+    for split, size in plan.sizes.items():
+        items = out.get(split, ())
+        if size > len(items):
+            raise TaskError(
+                f"sizes: {size} {split} examples were asked for, there are {len(items)}"
+            )
+        out[split] = subsample(items, classes(items), size, plan.seed) if size else ()
+    return out

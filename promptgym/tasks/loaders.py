@@ -1,0 +1,260 @@
+"""`load_task`: one door to every task, bundled, ready-defined, on the Hub or in your own files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from promptgym.errors import TaskError
+from promptgym.prompts import Prompt, Template
+from promptgym.tasks.assemble import Plan, assemble
+from promptgym.tasks.bundled import bundled_name, load_bundled
+from promptgym.tasks.definition import Definition
+from promptgym.tasks.definitions import ALIASES, DEFINITIONS
+from promptgym.tasks.files import SUFFIXES
+from promptgym.tasks.induction import read_annotations
+from promptgym.tasks.labels import LabelsSpec, VerbalizersSpec
+from promptgym.tasks.metrics import Metric, PerExample, get_metric
+from promptgym.tasks.sources import PathLike, Source, hub_source, with_hub
+from promptgym.tasks.task import Task
+
+Part = PathLike | float | int | None
+
+
+def load_task(
+    name_or_path: PathLike,
+    *,
+    data_dir: PathLike | None = None,
+    train: PathLike | None = None,
+    dev: Part = None,
+    test: Part = None,
+    input: str | None = None,
+    target: str | None = None,
+    columns: Sequence[str] = (),
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    labels: LabelsSpec = "auto",
+    verbalizers: VerbalizersSpec = None,
+    k_shot: int | None = None,
+    sizes: Mapping[str, int] | None = None,
+    pool: int | None = None,
+    seed: int = 0,
+    duplicates: str | None = None,
+    metric: str | Metric | PerExample | None = None,
+    template: str | Template | None = None,
+    demonstration: str | None = None,
+    masked_template: str | Template | None = None,
+    name: str | None = None,
+    description: str | None = None,
+    manual_prompts: Sequence[str | Prompt | Mapping[str, Any]] | None = None,
+    max_new_tokens: int | None = None,
+    stop: Sequence[str] | None = None,
+    config: str | None = None,
+    revision: str | None = None,
+) -> Task:
+    """Load a task by name, from files or from the Hub.
+
+    Names and plain values only are JSON, so every argument may stand in an environment's arguments.
+
+    Args:
+        name_or_path: one of
+            a bundled task ("review-author", or "author" for short),
+            a ready definition ("sst2", "gsm8k", "instruction-induction/sum"; see `list_tasks`),
+            a file (CSV, TSV, JSON lines, JSON),
+            a folder with train, dev and test files, or one that `datasets` wrote with
+            `save_to_disk`,
+            "hub:owner/name" or "hub:owner/name:config", read through `datasets`.
+        data_dir: for a ready definition, the folder with its files, instead of the Hub. A test
+            file may lie one level above the others, as in LM-BFF's folders.
+        train: training file, where splits are given one by one.
+        dev: dev file; or what to draw from train instead, a fraction (0.2) or a number of
+            examples (100). Without a dev split 0.2 is drawn.
+        test: the same for test. A single file is divided 0.6 : 0.2 : 0.2; 0 draws none.
+        input: column of the input, or several as "{premise} ? {hypothesis}".
+        target: column of the target.
+        columns: the columns' names, for files without a header.
+        delimiter: between fields, where it is not the suffix's.
+        encoding: of the files.
+        labels: "auto" to find out; a list of labels in order; a dict raw value -> label; None for
+            free answers.
+        verbalizers: raw value or label -> word that the model answers with, or a list of words.
+        k_shot: draw k examples a class for train and k others for dev, both from train, as LM-BFF
+            does (see `few_shot_split`); a dev split of the source is then not used.
+        sizes: keep only so many examples ({"train": 64, "dev": 64, "test": 500}), stratified; for
+            bundled tasks, generate so many.
+        pool: take this many examples out of train as a pool of demonstrations.
+        seed: of every draw.
+        duplicates: what to do about an input that stands twice: "error" (default), or "drop"
+            (default for Hub copies and sets that are published with repeats). What was dropped is
+            listed in `Task.dropped`.
+        metric: name, callable, or "package.module:function".
+        template: text with placeholders (see `Template`).
+        demonstration: how one demonstration is rendered.
+        masked_template: the same with `{mask}`, for masked models.
+        name: the task's name; default the definition's, or the file's stem.
+        description: one sentence for people and proposers.
+        manual_prompts: prompts a person would write; the first is the default start.
+        max_new_tokens: generation length of free answers.
+        stop: strings at which a free answer ends.
+        config: configuration of a Hub dataset.
+        revision: revision of a Hub dataset.
+
+    Raises:
+        TaskError: naming file, row, what was found, what was expected and what to do.
+        TemplateError: for a template that cannot render.
+    """
+    spelled = str(name_or_path)
+    changes = _changes(
+        template, demonstration, masked_template, metric, name, description, manual_prompts
+    )
+    if max_new_tokens is not None:
+        changes["max_new_tokens"] = max_new_tokens
+    if stop is not None:
+        changes["stop"] = tuple(stop)
+    bundled = bundled_name(spelled)
+    if bundled is not None:
+        _refuse_for_bundled(
+            spelled, data_dir, train, dev, test, input, target, columns, k_shot, verbalizers
+        )
+        task = load_bundled(bundled, sizes=sizes, seed=seed, pool=pool)
+        return _changed(task, changes)
+    definition, source = _locate(spelled, data_dir, config, revision)
+    parts = {"train": train, "dev": dev, "test": test}
+    files = {s: Path(p) for s, p in parts.items() if isinstance(p, (str, Path))}
+    source = replace(
+        source, files=files, columns=tuple(columns), delimiter=delimiter, encoding=encoding
+    )
+    if input is not None:
+        definition = replace(definition, input=(input,))
+    if target is not None:
+        definition = replace(definition, target=(target,))
+    plan = Plan(
+        labels=labels,
+        verbalizers=verbalizers,
+        metric=metric,
+        dev=None if isinstance(dev, (str, Path)) else dev,
+        test=None if isinstance(test, (str, Path)) else test,
+        k_shot=k_shot,
+        sizes=dict(sizes or {}),
+        pool=pool or 0,
+        seed=seed,
+        duplicates=duplicates,
+        name=name or definition.name,
+    )
+    task = assemble(definition, source, plan)
+    if definition.layout == "induction" and source.path is not None:
+        task = _with_annotations(task, definition, source.path)
+    return _changed(task, changes)
+
+
+def _locate(
+    spelled: str, data_dir: PathLike | None, config: str | None, revision: str | None
+) -> tuple[Definition, Source]:
+    """Find the definition and the place of the rows that a name or path stands for."""
+    known = ALIASES.get(spelled.lower(), spelled.lower())
+    if known in DEFINITIONS and spelled not in (".", ".."):
+        definition = with_hub(DEFINITIONS[known], config, revision)
+        if data_dir is None:
+            return definition, Source()
+        return definition, Source(path=_existing(Path(data_dir)))
+    if data_dir is not None:
+        raise TaskError(
+            f"data_dir= goes with a ready definition, and {spelled!r} is none; load the folder "
+            f"itself: load_task({str(data_dir)!r}). Ready: {', '.join(_short_names())}"
+        )
+    if spelled.startswith("hub:"):
+        hub = hub_source(spelled.removeprefix("hub:"), config, revision)
+        return Definition(name=hub.name, hub=hub), Source()
+    path = Path(spelled)
+    if path.exists():
+        return Definition(name=path.resolve().stem), Source(path=path)
+    if path.suffix.lower() in SUFFIXES or (len(path.parts) > 1 and path.parent.is_dir()):
+        raise TaskError(f"{spelled}: there is no such file or folder")
+    names = _all_names()
+    close = get_close_matches(spelled.lower(), names, n=1, cutoff=0.6)
+    raise TaskError(
+        f"unknown task {spelled!r}"
+        + (f"; did you mean {close[0]!r}?" if close else ".")
+        + " Give the name of a bundled task or a ready definition (promptgym.tasks.list_tasks() "
+        "lists them), the path of a file or folder, or 'hub:owner/name'"
+    )
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_dir():
+        raise TaskError(f"data_dir: there is no folder {path}")
+    return path
+
+
+def _short_names() -> list[str]:
+    """Names of the ready definitions, Instruction Induction as one."""
+    return [n for n in DEFINITIONS if "/" not in n] + ["instruction-induction/..."]
+
+
+def _all_names() -> list[str]:
+    from promptgym.tasks.world import WORLD_TASKS
+
+    short = [name.partition("-")[2] for name in WORLD_TASKS]
+    return [*WORLD_TASKS, *short, *DEFINITIONS, *ALIASES]
+
+
+def _refuse_for_bundled(spelled: str, *given: object) -> None:
+    """Refuse options that a bundled task has no use for, rather than ignore them."""
+    if any(option is not None and option != () for option in given):
+        raise TaskError(
+            f"{spelled!r} is a bundled task and reads no data: of the options about data it takes "
+            f"sizes, pool and seed only. To load a file or folder of that name, say './{spelled}'"
+        )
+
+
+def _changes(
+    template: str | Template | None,
+    demonstration: str | None,
+    masked_template: str | Template | None,
+    metric: str | Metric | PerExample | None,
+    name: str | None,
+    description: str | None,
+    manual_prompts: Sequence[str | Prompt | Mapping[str, Any]] | None,
+) -> dict[str, Any]:
+    """Collect the fields of the task that the caller sets."""
+    out: dict[str, Any] = {
+        "template": template,
+        "masked_template": masked_template,
+        "demonstration": demonstration,
+        "metric": None if metric is None else get_metric(metric),
+        "name": name,
+        "description": description,
+    }
+    if manual_prompts is not None:
+        if isinstance(manual_prompts, str) or not manual_prompts:
+            raise TaskError(f"manual_prompts={manual_prompts!r}: expected a list of prompts")
+        out["manual_prompts"] = tuple(map(Prompt.of, manual_prompts))
+    return {key: value for key, value in out.items() if value is not None}
+
+
+def _changed(task: Task, changes: dict[str, Any]) -> Task:
+    """Return the task with the caller's fields; a template as text keeps the demonstration."""
+    changes = dict(changes)
+    demonstration = changes.pop("demonstration", None)
+    for field in ("template", "masked_template"):
+        old: Template | None = getattr(task, field)
+        new = changes.get(field, old)
+        if new is None:
+            continue
+        text = new.text if isinstance(new, Template) else new
+        inner = (
+            new.demonstration if isinstance(new, Template) else (old or task.template).demonstration
+        )
+        changes[field] = Template(text, demonstration or inner)
+    masked = changes.get("masked_template")
+    if masked is not None and not masked.has_mask:
+        raise TaskError(f"masked_template {masked.text!r} has no {{mask}}")
+    return replace(task, **changes)
+
+
+def _with_annotations(task: Task, definition: Definition, folder: Path) -> Task:
+    """Add the instructions people wrote, where the folder has them, as reference prompts."""
+    return replace(task, reference_prompts=read_annotations(definition, folder))
