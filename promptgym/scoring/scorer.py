@@ -227,9 +227,9 @@ class Scorer:
         if self._paid is not None:
             gold = np.array(self.task.target_index(tuple(examples)), dtype=np.int64)
             return np.asarray(self._paid[answers.argmax(axis=1), gold])
-        metric = self.task.metric.per_example
+        score = self.task.metric.score
         pairs = zip(answers.tolist(), examples, strict=True)
-        return np.array([metric(text, e.target) for text, e in pairs], dtype=np.float64)
+        return np.array([score(text, e) for text, e in pairs], dtype=np.float64)
 
     def _scores(
         self,
