@@ -1,1 +1,52 @@
-"""agents."""
+"""Agents: one learned policy a file, and the table of everything that can be asked to optimize.
+
+Nothing is imported before it is built, so listing names costs no deep-learning library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from promptgym.baselines import BASELINES
+from promptgym.errors import ConfigError
+from promptgym.search import Optimizer
+
+AGENTS: dict[str, str] = {
+    "ppo_edit": "promptgym.agents.ppo_edit:PPOEdit",
+    "rlprompt": "promptgym.agents.rlprompt:RLPrompt",
+}
+"""Registered name -> "module:Class"."""
+
+__all__ = ["AGENTS", "make_optimizer"]
+
+
+def make_optimizer(name: str, **options: Any) -> Optimizer:
+    """Build an agent or a baseline.
+
+    Args:
+        name: a key of `AGENTS` or `BASELINES`; `"rlprompt:repaired"` is short for
+            `"rlprompt", preset="repaired"`.
+        options: its hyperparameters.
+
+    Raises:
+        ConfigError: for an unknown name or option, or a preset given twice.
+    """
+    key, colon, preset = name.partition(":")
+    table = {**AGENTS, **BASELINES}
+    if key not in table:
+        raise ConfigError(
+            f"unknown optimizer {name!r}; agents: {', '.join(sorted(AGENTS))}; "
+            f"baselines: {', '.join(sorted(BASELINES))}"
+        )
+    if colon:
+        if "preset" in options:
+            raise ConfigError(f"{name!r} names a preset and preset={options['preset']!r} another")
+        options["preset"] = preset
+    module, _, attribute = table[key].partition(":")
+    factory = getattr(importlib.import_module(module), attribute)
+    try:
+        optimizer: Optimizer = factory(**options)
+    except TypeError as error:
+        raise ConfigError(f"{key}: {error}") from None
+    return optimizer

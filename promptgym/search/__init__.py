@@ -1,6 +1,16 @@
 """Optimizers: their contract, the rule of selection, the driver of search methods."""
 
+from promptgym.search.driver import Answer, Ask, Search, SearchMethod
 from promptgym.search.result import Candidate, Optimizer, Result
 from promptgym.search.selection import Selection
 
-__all__ = ["Candidate", "Optimizer", "Result", "Selection"]
+__all__ = [
+    "Answer",
+    "Ask",
+    "Candidate",
+    "Optimizer",
+    "Result",
+    "Search",
+    "SearchMethod",
+    "Selection",
+]

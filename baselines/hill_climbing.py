@@ -1,0 +1,129 @@
+"""Keep-the-best hill climbing on single word edits: a (1 + n) evolution strategy on prompts.
+
+The simplest local search there is, and a strong one wherever words simply add up; the landscapes of
+the bundled tasks are described by what it reaches on them. Edit-based search on prompts: GrIPS
+(Prasad et al., EACL 2023), which edits phrases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from promptgym.baselines.random_tokens import random_prompt
+from promptgym.errors import ConfigError
+from promptgym.problem import Problem
+from promptgym.prompts import Prompt
+from promptgym.rewards import Reward, make_reward
+from promptgym.search.driver import Answer, Search, SearchMethod
+from promptgym.types import FloatArray
+
+Words = tuple[str, ...]
+
+
+def edit(
+    words: Words,
+    vocabulary: Words,
+    rng: np.random.Generator,
+    *,
+    longest: int,
+    swaps: bool = False,
+) -> Words:
+    """Return `words` after one random edit: insert, replace, delete or (if `swaps`) swap a word.
+
+    Operations that do not apply (insertion at `longest` words, deletion of nothing) are not drawn.
+    """
+    n = len(words)
+    possible = [
+        name
+        for name, applies in (
+            ("insert", n < longest),
+            ("replace", n > 0),
+            ("delete", n > 0),
+            ("swap", swaps and n > 1),
+        )
+        if applies
+    ]
+    operation = possible[int(rng.integers(len(possible)))]
+    out = list(words)
+    if operation == "swap":
+        i, j = rng.choice(n, size=2, replace=False)
+        out[i], out[j] = out[j], out[i]
+        return tuple(out)
+    at = int(rng.integers(n + 1 if operation == "insert" else n))
+    word = () if operation == "delete" else (vocabulary[int(rng.integers(len(vocabulary)))],)
+    out[at : at if operation == "insert" else at + 1] = word
+    return tuple(out)
+
+
+@dataclass(frozen=True)
+class HillClimbing(SearchMethod):
+    """At each step asks random single edits of the best prompt and moves to the best if better.
+
+    Attributes:
+        objective: what is climbed: "margin" (mean log p(gold) over the labels, which moves where
+            accuracy does not) or "reward" (the problem's own). A task without labels is always
+            climbed on its reward.
+        neighbours: edits asked a step.
+        longest: most words of a prompt.
+        start: the problem's initial prompt, the empty one, or a random one of 1-8 words.
+        swaps: whether two words may change places.
+    """
+
+    name: ClassVar[str] = "hill_climbing"
+    objective: Literal["margin", "reward"] = "margin"
+    neighbours: int = 16
+    longest: int = 14
+    start: Literal["initial", "empty", "random"] = "initial"
+    swaps: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse unknown options."""
+        if self.objective not in ("margin", "reward"):
+            raise ConfigError(
+                f"hill_climbing: objective must be 'margin' or 'reward', got {self.objective!r}"
+            )
+        if self.start not in ("initial", "empty", "random"):
+            raise ConfigError(
+                f"hill_climbing: start must be 'initial', 'empty' or 'random', got {self.start!r}"
+            )
+        if self.neighbours < 1 or self.longest < 1:
+            raise ConfigError("hill_climbing: neighbours and longest must be at least 1")
+
+    def search(self, problem: Problem, rng: np.random.Generator) -> Search:
+        """Climb until the budget is spent."""
+        on_margin = self.objective == "margin" and problem.task.labels is not None
+        margin = make_reward("margin") if on_margin else None
+        best = self._first(problem, rng)
+        value = float(_values(margin, (yield [best]))[0])
+        while True:
+            asked = [
+                best.with_words(
+                    edit(
+                        best.words,
+                        problem.vocabulary,
+                        rng,
+                        longest=max(self.longest, len(best.words)),
+                        swaps=self.swaps,
+                    )
+                )
+                for _ in range(self.neighbours)
+            ]
+            values = _values(margin, (yield asked))
+            top = int(values.argmax())
+            if values[top] > value:
+                best, value = asked[top], float(values[top])
+
+    def _first(self, problem: Problem, rng: np.random.Generator) -> Prompt:
+        """Return the prompt to start from."""
+        if self.start == "random":
+            return random_prompt(problem, rng, 1, min(8, self.longest))
+        return problem.initial_prompt if self.start == "initial" else Prompt("")
+
+
+def _values(margin: Reward | None, answer: Answer) -> FloatArray:
+    """Return what is climbed; a prompt whose every call failed is never climbed to."""
+    values = answer.rewards if margin is None else margin(answer.scores)
+    return np.where(np.isnan(values), -np.inf, values)

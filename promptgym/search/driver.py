@@ -1,0 +1,152 @@
+"""The driver of search methods: it owns budget, events, selection and resuming; they only search.
+
+A method is a generator. It yields the prompts it wants scored and is sent an `Answer` to exactly
+those, in their order. A batch that the budget cuts short is not answered: its complete prompts
+still take part in the selection, and the search is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from promptgym.errors import BudgetExhausted, ConfigError, PromptGymError
+from promptgym.problem import Problem
+from promptgym.prompts import Example, Prompt
+from promptgym.scoring import Scores
+from promptgym.search.journal import describe, journaled
+from promptgym.search.result import Result
+from promptgym.search.selection import Selection
+from promptgym.types import JSON, FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a method wants to know: prompts, on the whole training split or on some examples.
+
+    Only prompts scored on the whole split take part in the selection.
+    """
+
+    prompts: Sequence[Prompt]
+    examples: Sequence[Example] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What it is told.
+
+    Attributes:
+        scores: of the prompts asked, in their order.
+        rewards: the problem's reward of each, shape (P,); NaN where every call failed.
+    """
+
+    scores: Scores
+    rewards: FloatArray
+
+
+Search = Generator["Ask | Sequence[Prompt]", Answer, None]
+
+
+class SearchMethod:
+    """Base of the baselines: a frozen dataclass of options with a `search` generator.
+
+    Attributes:
+        name: registered name.
+        endless: whether only the budget ends the search; then a problem without one is refused.
+    """
+
+    name: ClassVar[str]
+    endless: ClassVar[bool] = True
+
+    def search(self, problem: Problem, rng: np.random.Generator) -> Search:
+        """Yield what to score, take the answers.
+
+        Args:
+            problem: for its task, vocabulary and start; it is the driver that scores.
+            rng: the only source of chance, so that a resumed search repeats itself.
+        """
+        raise NotImplementedError
+
+    def options(self) -> JSON:
+        """Return the options as plain JSON."""
+        return asdict(self) if is_dataclass(self) and not isinstance(self, type) else {}
+
+    def optimize(
+        self,
+        problem: Problem,
+        seed: int = 0,
+        *,
+        checkpoint_dir: Path | None = None,
+        resume: bool = False,
+    ) -> Result:
+        """Search until the method or the budget ends; return the prompt chosen on dev.
+
+        Args:
+            problem: what is optimized.
+            seed: of the method's random generator.
+            checkpoint_dir: where the journal of scores is kept; None keeps none.
+            resume: continue the run of that folder, bit-identically and at no model call for what
+                it was told already.
+
+        Raises:
+            ConfigError: for an endless method without a budget, or a folder of another run.
+            PromptGymError: if the budget did not reach one prompt.
+        """
+        if self.endless and not any(asdict(problem.ledger.budget).values()):
+            raise ConfigError(f"{self.name} ends with the budget only; give the problem a budget")
+        header = describe(problem, self.name, seed, self.options())
+        return drive(self, journaled(problem, checkpoint_dir, header, resume), seed)
+
+
+def drive(method: SearchMethod, problem: Problem, seed: int) -> Result:
+    """Run the generator of a method against a problem and choose on dev."""
+    selection = Selection(problem)
+    search = method.search(problem, np.random.default_rng(seed))
+    stats: dict[str, Any] = {"asks": 0, "prompts": 0}
+    try:
+        ask = next(search)
+        while True:
+            answer = _answer(method, problem, selection, ask)
+            stats["asks"] += 1
+            stats["prompts"] += len(answer.scores)
+            ask = search.send(answer)
+    except (StopIteration, BudgetExhausted):
+        pass
+    finally:
+        search.close()
+    best, finalists = selection.finish()
+    stats["distinct"] = len(selection.known)
+    return Result(
+        method=method.name,
+        seed=seed,
+        best=best,
+        candidates=finalists,
+        history=tuple(selection.history),
+        spent=problem.ledger.snapshot(),
+        stats=stats,
+    )
+
+
+def _answer(
+    method: SearchMethod, problem: Problem, selection: Selection, ask: Ask | Sequence[Prompt]
+) -> Answer:
+    """Score what a method asks.
+
+    Raises:
+        BudgetExhausted: if not all of it fitted.
+    """
+    if not isinstance(ask, Ask):
+        ask = Ask(ask)
+    if not ask.prompts:
+        raise PromptGymError(f"{method.name} asked for the scores of no prompt")
+    scores = problem.score(ask.prompts, ask.examples)
+    rewards = problem.rewards(scores)
+    if ask.examples is None:
+        selection.observe(scores, rewards)
+    if not scores.complete.all():
+        raise BudgetExhausted("the budget cut the last batch short")
+    return Answer(scores, rewards)

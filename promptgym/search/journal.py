@@ -1,0 +1,277 @@
+"""The journal of a run: every score it was given, so that a resumed run repeats no model call.
+
+A resumed run does again what the interrupted one did, from its seed or from a checkpoint; while the
+journal lasts, scores and ledger counts come from it. What follows is therefore bit-identical to a
+run that was never interrupted, whatever the score cache still holds.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from promptgym.errors import BudgetExhausted, ConfigError
+from promptgym.problem import Problem
+from promptgym.prompts import Example, Prompt
+from promptgym.runs import EventSink
+from promptgym.runs.events import plain
+from promptgym.runs.folder import differences
+from promptgym.scoring import OK, Failure, Scorer, Scores
+from promptgym.types import JSON
+
+FILE = "journal.jsonl"
+VERSION = 1
+
+
+def pack(array: np.ndarray[Any, Any] | None) -> JSON | None:
+    """Turn an array of numbers into JSON, exactly (NaN included)."""
+    if array is None:
+        return None
+    data = base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes())).decode()
+    return {"dtype": array.dtype.str, "shape": list(array.shape), "data": data}
+
+
+def unpack(row: JSON | None) -> Any:
+    """Return the array that `pack` was given."""
+    if row is None:
+        return None
+    data = zlib.decompress(base64.b64decode(row["data"]))
+    return np.frombuffer(data, dtype=row["dtype"]).reshape(row["shape"]).copy()
+
+
+def examples_id(examples: Sequence[Example]) -> str:
+    """Return a hash of a sequence of examples, order included."""
+    keys = "\n".join(f"{e.key} {e.target}" for e in examples)
+    return hashlib.blake2b(keys.encode(), digest_size=8).hexdigest()
+
+
+def scores_to_json(scores: Scores, spent: JSON) -> JSON:
+    """Return one record of the journal: the scores, exact, and what was spent until then."""
+    completions = scores.completions
+    return {
+        "prompts": [p.to_json() for p in scores.prompts],
+        "examples": examples_id(scores.examples),
+        "mean": plain(scores.mean),
+        "spent": spent,
+        "values": pack(scores.values),
+        "status": pack(scores.status),
+        "label_logprobs": pack(scores.label_logprobs),
+        "targets": pack(scores.targets),
+        "completions": None if completions is None else completions.tolist(),
+        "failures": [[f.prompt, f.example, f.reason] for f in scores.failures],
+        "prompt_tokens": pack(scores.prompt_tokens),
+    }
+
+
+def scores_from_json(row: JSON, examples: Sequence[Example], problem: Problem) -> Scores:
+    """Return the scores of a record."""
+    completions = None
+    if row["completions"] is not None:
+        completions = np.empty(np.shape(row["completions"])[:2], dtype=object)
+        for i, texts in enumerate(row["completions"]):
+            completions[i, :] = texts
+    return Scores(
+        prompts=tuple(Prompt.of(p) for p in row["prompts"]),
+        examples=tuple(examples),
+        metric=problem.task.metric,
+        values=unpack(row["values"]),
+        status=unpack(row["status"]),
+        label_logprobs=unpack(row["label_logprobs"]),
+        targets=unpack(row["targets"]),
+        completions=completions,
+        failures=tuple(Failure(p, e, reason) for p, e, reason in row["failures"]),
+        prompt_tokens=unpack(row["prompt_tokens"]),
+    )
+
+
+class Journal:
+    """An append-only file of records, read back to its end before anything is appended."""
+
+    def __init__(self, folder: Path, header: JSON, *, resume: bool = False) -> None:
+        """Open the journal of a folder.
+
+        Args:
+            folder: where `journal.jsonl` lies or will lie.
+            header: what the run is; a resumed run must be the same.
+            resume: read what is there first; a folder without a journal is begun anew.
+
+        Raises:
+            ConfigError: if there is a journal and `resume` is False, or it is of another run.
+        """
+        self.path = folder / FILE
+        self.position = 0
+        self._rows: list[JSON] = []
+        header = plain({"version": VERSION, **header})
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.path.exists() and not resume:
+            raise ConfigError(
+                f"{self.path} holds an earlier run; resume it (resume=True) or use another folder"
+            )
+        rows = list(self._whole_lines()) if self.path.exists() else []
+        if not rows:
+            self.path.write_text(json.dumps(header) + "\n", encoding="utf-8")
+            return
+        if differing := differences(rows[0], header):
+            raise ConfigError(f"{self.path} was written by another run: {'; '.join(differing)}")
+        self._rows = rows[1:]
+
+    def _whole_lines(self) -> Iterator[JSON]:
+        """Yield the records; cut off a last line that a kill left half-written."""
+        end = 0
+        with self.path.open("rb+") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    file.truncate(end)
+                    return
+                end += len(line)
+                yield json.loads(line)
+
+    @property
+    def replaying(self) -> bool:
+        """Whether records of an earlier session are still to be served."""
+        return self.position < len(self._rows)
+
+    def peek(self) -> JSON:
+        """Return the next record without serving it."""
+        return self._rows[self.position]
+
+    def serve(self) -> JSON:
+        """Return the next record; it is not kept (a long run's scores need not stay in memory)."""
+        row, self._rows[self.position] = self._rows[self.position], {}
+        self.position += 1
+        return row
+
+    def append(self, row: JSON) -> None:
+        """Write one record, flushed at once."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._rows.append({})
+        self.position += 1
+
+
+class Gate:
+    """Passes events on when open; forgets them while it is not."""
+
+    def __init__(self, sink: EventSink, *, is_open: bool) -> None:
+        """Stand before a sink."""
+        self.sink = sink
+        self.is_open = is_open
+
+    def emit(self, kind: str, **fields: Any) -> None:
+        """Pass the event on, or not."""
+        if self.is_open:
+            self.sink.emit(kind, **fields)
+
+
+class JournaledProblem(Problem):
+    """A problem that writes every score to a journal, and reads it back first when resumed.
+
+    It shares scorer, ledger and reward with the problem it is made of. While the journal lasts no
+    events are emitted (they were, in the earlier session) and the model is not called.
+    """
+
+    def __init__(self, problem: Problem, journal: Journal) -> None:
+        """Take over the parts of a problem."""
+        self.__dict__.update(vars(problem))
+        self.journal = journal
+        self.events = self._gate = Gate(problem.events, is_open=not journal.replaying)
+
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        examples: Sequence[Example] | None = None,
+        *,
+        split: str = "train",
+    ) -> Scores:
+        """Score as `Problem.score` does, from the journal as long as it lasts.
+
+        Raises:
+            BudgetExhausted: if not even one prompt fits, or fitted in the earlier session.
+            ConfigError: if the journal answers another question than the one asked.
+        """
+        if self.journal.replaying:
+            return self._replay(prompts, examples, split)
+        try:
+            scores = super().score(prompts, examples, split=split)
+        except BudgetExhausted as error:
+            self.journal.append({"exhausted": str(error), "spent": self.ledger.snapshot()})
+            raise
+        self.journal.append(scores_to_json(scores, self.ledger.snapshot()))
+        return scores
+
+    def _replay(
+        self, prompts: Sequence[Prompt], examples: Sequence[Example] | None, split: str
+    ) -> Scores:
+        """Serve one record and put the ledger where it was."""
+        if examples is None:
+            examples = {"train": self.task.train, "dev": self.task.dev}[split]
+        row = self.journal.serve()
+        self.ledger.restore(row["spent"])
+        if not self.journal.replaying:
+            self._gate.is_open = True
+            self.events.emit("resumed", records=self.journal.position, spent=row["spent"])
+        if "exhausted" in row:
+            raise BudgetExhausted(row["exhausted"])
+        asked = [p.to_json() for p in prompts]
+        if row["prompts"] != asked or row["examples"] != examples_id(examples):
+            raise ConfigError(
+                f"{self.journal.path}, record {self.journal.position}: the journal answers "
+                f"{row['prompts'][:2]}..., but {asked[:2]}... was asked: the code or its libraries "
+                "changed since the run began; start it anew in another folder"
+            )
+        scores = scores_from_json(row, examples, self)
+        warm(self.scorer, scores)
+        return scores
+
+
+def warm(scorer: Scorer, scores: Scores) -> None:
+    """Put answers into a scorer's cache, as asking the model would have done.
+
+    So a prompt that comes again after a resume costs as many calls and tokens as it would have.
+    """
+    answers = scores.completions if scores.label_logprobs is None else scores.label_logprobs
+    if answers is None:
+        return
+    columns = scorer.cache.columns(scores.examples)
+    for row, prompt in enumerate(scores.prompts):
+        new = scores.status[row] == OK
+        values, known = scores.values[row].copy(), answers[row].copy()
+        hit = scorer.cache.read(prompt, columns, values, known)
+        if hit is not None:
+            new &= ~hit
+        scorer.cache.write(prompt, columns[new], scores.values[row][new], answers[row][new])
+
+
+def describe(problem: Problem, method: str, seed: int, options: JSON) -> JSON:
+    """Return what makes a run this run: the header of its journal."""
+    return {
+        "method": method,
+        "seed": seed,
+        "options": options,
+        "task": problem.task.name,
+        "train": examples_id(problem.task.train),
+        "dev": examples_id(problem.task.dev),
+        "model": problem.model.name,
+        "template": problem.template.text,
+        "reward": problem.reward.name,
+        "budget": asdict(problem.ledger.budget),
+        "initial_prompt": problem.initial_prompt.to_json(),
+        "vocabulary": hashlib.blake2b(
+            "\n".join(problem.vocabulary).encode(), digest_size=8
+        ).hexdigest(),
+    }
+
+
+def journaled(problem: Problem, folder: Path | None, header: JSON, resume: bool) -> Problem:
+    """Return the problem with a journal in `folder`, or as it is without a folder."""
+    if folder is None:
+        return problem
+    return JournaledProblem(problem, Journal(folder, header, resume=resume))
