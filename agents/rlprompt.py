@@ -1,0 +1,370 @@
+"""RLPrompt (Deng et al., EMNLP 2022): write a prompt word by word, learn by soft Q-learning.
+
+**Policy.** A frozen causal language model reads the prompt so far; a small MLP maps its last hidden
+state to another one, which its own output layer turns into Q-values of all words. Sampling is from
+softmax(Q); a prompt has a fixed number of words and is rewarded at its end.
+
+**Update** (Guo et al. 2021, on-policy; `soft_q_loss`). With V = logsumexp(Q), A = Q[word] - V, a
+slow copy marked ' and the shaped reward r:
+
+    v2:  A_t           ->  V'_{t+1} - V'_t   (t < T),   r - V'_T   (t = T)
+    v3:  A_t + .. + A_T ->  r - V'_t
+
+and the loss is the batch mean of the sum over t of half of both squared errors. `published` is the
+released code's behaviour, where the "reversed" halves that its option names promise are skipped.
+`repaired` is what made it learn on small models: hidden units that are active at the start, all
+words sampled, values centred on a uniform prior, and one fixed reward scale. See docs/agents.md.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch.nn.functional import mse_loss
+
+from promptgym.agents.base import PolicyAgent
+from promptgym.agents.checkpoint import (
+    Tensors,
+    load_optimizer,
+    of_prefix,
+    optimizer_tensors,
+    with_prefix,
+)
+from promptgym.agents.collapse import batch_statistics
+from promptgym.agents.rlprompt_policy import (
+    Adaptor,
+    PolicyLM,
+    Rollout,
+    load_policy,
+    load_policy_lm,
+    save_policy,
+    token_actions,
+    word_actions,
+)
+from promptgym.errors import ConfigError, PromptGymError
+from promptgym.problem import Problem
+from promptgym.prompts import Prompt
+from promptgym.rewards.stabilizers import make_stabilizer
+from promptgym.search import Selection
+from promptgym.types import JSON, FloatArray
+
+
+@dataclass(frozen=True)
+class RLPromptConfig:
+    """Hyperparameters; the defaults are the paper's, from its released code (`fsc_config.yaml`).
+
+    Attributes:
+        steps: updates at most; the budget may end training earlier.
+        batch: prompts a step.
+        length: words of a prompt.
+        learning_rate: of Adam.
+        clip: largest gradient norm.
+        hidden: hidden units of the MLP.
+        gains: Xavier-uniform gain of its first and second layer.
+        biases: initial bias of both.
+        top_k: sample among the k likeliest words; 0 among all.
+        tau: Polyak rate of the target network, moved at every step.
+        stabilizer: what is done to a batch's rewards, see `promptgym.rewards.stabilizers`;
+            published: z-score over the batch, then [0, 1] onto [0, 5], that is 5 z.
+        centre: take soft values against a uniform prior, V - ln A for A words.
+        reversed_halves: weight c of the forward losses, 1 - c of the same with online and target
+            network exchanged; None leaves the reversed ones out, as the released code does.
+        replay: this many of the `replay_pool` best prompts so far join every update; 0 is
+            on-policy. Their rewards are known and cost no query.
+        replay_pool: how many of the best are kept.
+        memory: do not ask again for prompts whose reward is known; published: False.
+        vocabulary: "policy": all tokens of the policy's tokenizer but special ones; "problem": the
+            problem's words that are single tokens of it.
+        policy_lm: "target" for the problem's own model, or what `load_model` takes; the paper's is
+            "hf:distilgpt2".
+        source: text before the prompt; "" for the policy's first token (the released code's
+            "<|endoftext|>", with GPT-2).
+        greedy_every: steps between two looks at the greedy prompt (asked if it is a new one).
+        log_every: steps between two rows of the statistics kept in the result.
+        checkpoint_every: steps between two checkpoints.
+    """
+
+    steps: int = 12_000
+    batch: int = 16
+    length: int = 5
+    learning_rate: float = 5e-5
+    clip: float = 5.0
+    hidden: int = 2048
+    gains: tuple[float, float] = (1e-4, 1e-4)
+    biases: tuple[float, float] = (-1e-4, -1e-4)
+    top_k: int = 256
+    tau: float = 0.001
+    stabilizer: tuple[str | dict[str, Any], ...] = ("batch_z", "affine")
+    centre: bool = False
+    reversed_halves: float | None = None
+    replay: int = 0
+    replay_pool: int = 64
+    memory: bool = False
+    vocabulary: Literal["policy", "problem"] = "policy"
+    policy_lm: str = "tiny"
+    source: str = ""
+    greedy_every: int = 10
+    log_every: int = 10
+    checkpoint_every: int = 100
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work; take the lists that JSON has for tuples."""
+        for name in ("gains", "biases", "stabilizer"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("steps", "batch", "length", "hidden", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"rlprompt: {name} must be at least 1, got {getattr(self, name)}")
+        if self.vocabulary not in ("policy", "problem"):
+            raise ConfigError(
+                f"rlprompt: vocabulary must be 'policy' or 'problem', got {self.vocabulary!r}"
+            )
+        make_stabilizer(self.stabilizer)
+
+
+PRESETS: dict[str, RLPromptConfig] = {
+    "published": RLPromptConfig(),
+    "repaired": RLPromptConfig(
+        gains=(1.0, 1e-4),
+        biases=(0.0, 0.0),
+        top_k=0,
+        learning_rate=1e-3,
+        stabilizer=("fixed_scale", "affine"),
+        centre=True,
+        memory=True,
+        vocabulary="problem",
+    ),
+}
+
+
+def soft_q_loss(
+    logits: torch.Tensor,
+    target_logits: torch.Tensor,
+    actions: torch.Tensor,
+    rewards: torch.Tensor,
+    *,
+    prior: float = 0.0,
+    reversed_halves: float | None = None,
+) -> torch.Tensor:
+    """RLPrompt's loss: the mean of v2 and v3, summed over words, averaged over prompts.
+
+    Args:
+        logits: Q-values of the online network, shape (B, T, A).
+        target_logits: of the target network, shape (B, T, A).
+        actions: the words written, shape (B, T).
+        rewards: shaped rewards of the prompts, shape (B,).
+        prior: subtracted from the soft values V (ln A centres them on a uniform prior).
+        reversed_halves: weight of the forward direction; None for it alone.
+
+    Returns:
+        A scalar.
+    """
+    forward = _v2_v3(logits, target_logits, actions, rewards, prior)
+    if reversed_halves is None:
+        return forward
+    backward = _v2_v3(target_logits, logits, actions, rewards, prior)
+    return reversed_halves * forward + (1 - reversed_halves) * backward
+
+
+def _v2_v3(
+    logits: torch.Tensor,
+    target_logits: torch.Tensor,
+    actions: torch.Tensor,
+    rewards: torch.Tensor,
+    prior: float,
+) -> torch.Tensor:
+    """Return the forward direction of `soft_q_loss`."""
+    q = logits.gather(-1, actions[..., None])[..., 0]
+    advantage = q - (logits.logsumexp(-1) - prior)
+    value = target_logits.logsumexp(-1) - prior
+    following = torch.cat([value[:, 1:], rewards[:, None]], dim=1)
+    v2 = mse_loss(advantage, following - value, reduction="none")
+    to_go = advantage.flip(1).cumsum(1).flip(1)
+    v3 = mse_loss(to_go, rewards[:, None] - value, reduction="none")
+    return ((v2 + v3) / 2).sum(1).mean()
+
+
+class RLPrompt(PolicyAgent):
+    """RLPrompt as an agent: `learn`, `predict`, `save`, `load`, `optimize`."""
+
+    name: ClassVar[str] = "rlprompt"
+    config: RLPromptConfig
+
+    def __init__(self, preset: str = "published", **options: Any) -> None:
+        """Take a preset and what is to differ from it.
+
+        Raises:
+            ConfigError: for an unknown preset or option.
+        """
+        if preset not in PRESETS:
+            raise ConfigError(f"rlprompt: unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+        try:
+            self.config = replace(PRESETS[preset], **options)
+        except TypeError as error:
+            raise ConfigError(f"rlprompt: {error}") from None
+        self._policy: PolicyLM | None = None
+        self._start = Prompt("")
+
+    @property
+    def policy(self) -> PolicyLM:
+        """The policy; raises PromptGymError before `learn` or `load`."""
+        if self._policy is None:
+            raise PromptGymError("this agent has no policy yet: call learn, optimize or load")
+        return self._policy
+
+    def _build(self, problem: Problem, seed: int) -> None:
+        """Make policy, optimizer, generator and replay pool anew."""
+        c = self.config
+        backend = load_policy_lm(c.policy_lm, problem)
+        if c.vocabulary == "problem":
+            actions = word_actions(backend.tokenizer, problem.vocabulary)
+        else:
+            rows = backend.model.get_output_embeddings().weight.shape[0]
+            actions = token_actions(backend.tokenizer, rows)
+        size = backend.model.get_output_embeddings().weight.shape[1]
+        drawing = torch.Generator().manual_seed(seed)
+        adaptor = Adaptor(size, c.hidden, gains=c.gains, biases=c.biases, generator=drawing)
+        self._policy = PolicyLM(backend, actions, adaptor, c.source)
+        self.generator = torch.Generator(self.policy.device).manual_seed(seed)
+        self.optimizer = torch.optim.Adam(self.policy.adaptor.parameters(), lr=c.learning_rate)
+        self.stabilizer = make_stabilizer(c.stabilizer)
+        self.pool: list[tuple[float, tuple[int, ...]]] = []
+        self._start = problem.initial_prompt
+
+    def _train_step(self, problem: Problem, selection: Selection | None) -> None:
+        """Sample a batch, have it scored, update once; look at the greedy prompt now and then."""
+        c = self.config
+        self._drawn = self.generator.get_state()
+        rollout = self.policy.rollout(c.batch, c.length, self.generator, top_k=c.top_k)
+        rewards = self._ask(problem, selection, self._prompts(rollout.actions))
+        if c.greedy_every and self.step % c.greedy_every == 0:
+            self._ask(problem, selection, [p for p in self.predict() if p not in self.known])
+        self._updating = True
+        loss, entropy = self._update(rollout, rewards)
+        row = self._statistics(problem, rollout, rewards, loss, entropy)
+        self._drawn = self.generator.get_state()
+        self._end_step(problem, row)
+
+    def _update(self, rollout: Rollout, rewards: FloatArray) -> tuple[float, float]:
+        """Take one step of Adam; return the loss and the policy's entropy (nats a word).
+
+        Prompts whose every call failed take no part.
+        """
+        c, policy = self.config, self.policy
+        valid = np.flatnonzero(~np.isnan(rewards))
+        actions, states, rewards = rollout.actions[valid], rollout.states[valid], rewards[valid]
+        if not valid.size:
+            return math.nan, math.nan
+        if c.replay:
+            replayed, replayed_rewards = self._replayed(actions, rewards)
+            actions = torch.cat([actions, replayed])
+            states = torch.cat([states, policy.states_of(replayed)])
+            rewards = np.concatenate([rewards, replayed_rewards])
+        shaped = torch.tensor(self.stabilizer(rewards), dtype=torch.float32, device=policy.device)
+        policy.polyak(c.tau)
+        logits = policy.logits(states)
+        loss = soft_q_loss(
+            logits,
+            policy.logits(states, "target"),
+            actions,
+            shaped,
+            prior=math.log(logits.shape[-1]) if c.centre else 0.0,
+            reversed_halves=c.reversed_halves,
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(policy.adaptor.parameters(), c.clip)
+        self.optimizer.step()
+        logp = logits[: valid.size].detach().log_softmax(-1)
+        return float(loss.detach()), float(-(logp.exp() * logp).sum(-1).mean())
+
+    def _replayed(
+        self, actions: torch.Tensor, rewards: FloatArray
+    ) -> tuple[torch.Tensor, FloatArray]:
+        """Take the batch into the pool of the best, draw `replay` prompts from the pool."""
+        rows = zip(rewards.tolist(), map(tuple, actions.tolist()), strict=True)
+        self.pool = sorted({*self.pool, *rows}, reverse=True)[: self.config.replay_pool]
+        drawn = torch.randint(
+            len(self.pool), (self.config.replay,), generator=self.generator, device=actions.device
+        )
+        chosen = [self.pool[i] for i in drawn.tolist()]
+        words = torch.tensor([a for _, a in chosen], device=actions.device)
+        return words, np.array([r for r, _ in chosen])
+
+    def _statistics(
+        self,
+        problem: Problem,
+        rollout: Rollout,
+        rewards: FloatArray,
+        loss: float,
+        entropy: float,
+    ) -> JSON:
+        """Return the step's statistics; at the first step, warn of a dead network."""
+        active = self.policy.adaptor.active_share(rollout.states)
+        if self.step == 0 and active == 0.0:
+            message = (
+                "no hidden unit of the policy is active: it cannot see the prompt it writes and "
+                "will repeat one word (preset 'repaired' starts with active units)"
+            )
+            problem.events.emit("warning", message=message)
+            warnings.warn(message, stacklevel=2)
+        statistics = batch_statistics(rollout.actions.tolist(), rewards, entropy)
+        return {"loss": loss, "active": active, **statistics}
+
+    def predict(self, n: int = 1, *, greedy: bool = True, seed: int = 0) -> list[Prompt]:
+        """Return prompts of the policy: its likeliest one, or `n` samples of softmax(Q)."""
+        if greedy:
+            rollout = self.policy.rollout(1, self.config.length, None)
+            return self._prompts(rollout.actions) * n
+        generator = torch.Generator(self.policy.device).manual_seed(seed)
+        rollout = self.policy.rollout(n, self.config.length, generator, top_k=self.config.top_k)
+        return self._prompts(rollout.actions)
+
+    def _prompts(self, actions: torch.Tensor) -> list[Prompt]:
+        """Return the prompts of actions (B, T); demonstrations and system stay the start's."""
+        return [replace(self._start, instruction=text) for text in self.policy.texts(actions)]
+
+    def _get_state(self) -> tuple[Tensors, JSON]:
+        """Return weights, optimizer, generator, pool and stabilizer."""
+        pool = np.array([a for _, a in self.pool], dtype=np.int64).reshape(-1, self.config.length)
+        tensors = {
+            **with_prefix("policy", self.policy.state_dict()),
+            **with_prefix("optimizer", optimizer_tensors(self.optimizer)),
+            "generator": self._drawn,
+            "pool": torch.from_numpy(pool),
+        }
+        rewards = [r for r, _ in self.pool]
+        return tensors, {"stabilizer": self.stabilizer.get_state(), "pool": rewards}
+
+    def _set_state(self, tensors: Tensors, state: JSON) -> None:
+        """Take them back."""
+        self.policy.load_state_dict(of_prefix("policy", tensors))
+        load_optimizer(self.optimizer, of_prefix("optimizer", tensors))
+        self.generator.set_state(tensors["generator"])
+        self.stabilizer.set_state(state["stabilizer"])
+        self.pool = list(zip(state["pool"], map(tuple, tensors["pool"].tolist()), strict=True))
+
+    def save(self, folder: Path) -> None:
+        """Write the policy: `policy.json` and `policy.safetensors`."""
+        save_policy(folder, self.policy, asdict(self.config), self._start)
+
+    @classmethod
+    def load(cls, folder: Path, model: Any = None) -> RLPrompt:
+        """Return an agent with a saved policy.
+
+        Args:
+            folder: what `save` wrote.
+            model: the policy's language model; None loads what `policy_lm` names.
+
+        Raises:
+            ConfigError: if the policy was trained on another language model.
+        """
+        agent = cls()
+        agent._policy, options, agent._start = load_policy(folder, model)
+        agent.config = RLPromptConfig(**options)
+        return agent

@@ -1,0 +1,434 @@
+"""RLPrompt: its losses by hand, its policy, what it learns, and exact resuming."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from promptgym.agents import make_optimizer
+from promptgym.agents.collapse import batch_statistics, distinct_share, repeated_share
+from promptgym.agents.rlprompt import PRESETS, RLPrompt, soft_q_loss
+from promptgym.agents.rlprompt_policy import Adaptor, PolicyLM, choose, token_actions, word_actions
+from promptgym.errors import ConfigError, ModelError, PromptGymError
+from promptgym.llms import load_model
+from promptgym.problem import Problem
+from promptgym.prompts import Example, Prompt, Template
+from promptgym.runs import ListSink
+from promptgym.tasks import Task
+from promptgym.testing import TransparentModel, transparent_task
+from promptgym.testing.transparent import FILLERS, LABELS, WEIGHTS
+
+TRAIN = len(transparent_task().train)
+WORDS = ("<s>", "<unk>", *WEIGHTS, *FILLERS, *LABELS)
+
+
+@pytest.fixture(scope="module")
+def policy_lm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A real Llama of transformers with random weights and a word-level tokenizer."""
+    folder = tmp_path_factory.mktemp("policy")
+    words = Tokenizer(WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = WhitespaceSplit()
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        bos_token_id=0,
+        eos_token_id=None,
+        initializer_range=0.3,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return f"hf:{folder}"
+
+
+def make(budget: int | None = None, **options: Any) -> Problem:
+    return Problem(transparent_task(), TransparentModel(), budget=budget, **options)
+
+
+def policy(spec: str, seed: int = 0, gains: tuple[float, float] = (1.0, 1.0)) -> PolicyLM:
+    backend: Any = load_model(spec)
+    generator = torch.Generator().manual_seed(seed)
+    adaptor = Adaptor(32, 64, gains=gains, biases=(0.0, 0.0), generator=generator)
+    return PolicyLM(backend, word_actions(backend.tokenizer, (*WEIGHTS, *FILLERS)), adaptor)
+
+
+# -- losses ------------------------------------------------------------------------------------
+
+
+def loss_by_hand(
+    q: np.ndarray[Any, Any], qt: np.ndarray[Any, Any], words: Any, r: Any, prior: float
+) -> float:
+    """Peers' formulas with loops: v2 and v3 of soft Q-learning, gamma 1, reward at the end."""
+    total = 0.0
+    batch, length, _ = q.shape
+    for b in range(batch):
+        advantage = [
+            q[b, t, words[b, t]] - (np.log(np.exp(q[b, t]).sum()) - prior) for t in range(length)
+        ]
+        value = [np.log(np.exp(qt[b, t]).sum()) - prior for t in range(length)]
+        for t in range(length):
+            last = t == length - 1
+            goal = r[b] - value[t] if last else value[t + 1] - value[t]
+            v2 = (advantage[t] - goal) ** 2
+            v3 = (sum(advantage[t:]) - (r[b] - value[t])) ** 2
+            total += (v2 + v3) / 2
+    return total / batch
+
+
+@pytest.mark.parametrize("prior", [0.0, 1.7])
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_the_loss_is_the_formula(length: int, prior: float) -> None:
+    rng = np.random.default_rng(length)
+    q, qt = rng.normal(size=(2, 3, length, 7))
+    words, r = rng.integers(7, size=(3, length)), rng.normal(size=3) * 5
+    tensors = [torch.tensor(x) for x in (q, qt, words, r)]
+    forward = loss_by_hand(q, qt, words, r, prior)
+    assert float(soft_q_loss(*tensors, prior=prior)) == pytest.approx(forward)
+    backward = loss_by_hand(qt, q, words, r, prior)
+    mixed = float(soft_q_loss(*tensors, prior=prior, reversed_halves=0.3))
+    assert mixed == pytest.approx(0.3 * forward + 0.7 * backward)
+
+
+def test_the_loss_vanishes_at_the_soft_optimum() -> None:
+    """Two words, two positions, known rewards: Q* by backward induction solves both halves."""
+    rewards = torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64)
+    second = rewards  # Q of the second word, by the first
+    first = second.logsumexp(-1)
+    words = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+    q = torch.stack([torch.stack([first, second[a]]) for a in words[:, 0].tolist()])
+    r = rewards[words[:, 0], words[:, 1]]
+    assert float(soft_q_loss(q, q, words, r)) == pytest.approx(0.0, abs=1e-12)
+    assert float(soft_q_loss(q, q, words, r + 1)) > 0.5
+
+
+def test_only_the_online_network_gets_gradients(policy_lm: str) -> None:
+    net = policy(policy_lm)
+    rollout = net.rollout(4, 3, torch.Generator().manual_seed(0))
+    target = net.logits(rollout.states, "target")
+    assert not target.requires_grad
+    loss = soft_q_loss(net.logits(rollout.states), target, rollout.actions, torch.ones(4))
+    loss.backward()
+    assert all(p.grad is not None for p in net.adaptor.parameters())
+    lm = load_model(policy_lm)
+    assert all(p.grad is None for p in lm.model.parameters())  # type: ignore[attr-defined]
+
+
+def test_presets_are_what_the_paper_and_the_study_say() -> None:
+    c = PRESETS["published"]
+    assert (c.steps, c.batch, c.length, c.learning_rate, c.clip) == (12_000, 16, 5, 5e-5, 5.0)
+    assert (c.hidden, c.top_k, c.tau, c.reversed_halves) == (2048, 256, 0.001, None)
+    assert c.gains == (1e-4, 1e-4) and c.biases == (-1e-4, -1e-4) and not c.centre
+    agent = RLPrompt()
+    rewards = np.array([1.0, 2.0, 4.0, -3.0])
+    z = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
+    from promptgym.rewards.stabilizers import make_stabilizer
+
+    np.testing.assert_allclose(make_stabilizer(agent.config.stabilizer)(rewards), 5 * z)
+
+
+# -- the policy ---------------------------------------------------------------------------------
+
+
+def test_sampling_with_the_cache_sees_the_states_of_one_plain_pass(policy_lm: str) -> None:
+    net = policy(policy_lm)
+    rollout = net.rollout(6, 5, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(rollout.states, net.states_of(rollout.actions))
+    backend: Any = load_model(policy_lm)
+    text = net.texts(rollout.actions)[0]
+    ids = backend.tokenizer.encode(f"<s> {text}", add_special_tokens=False)
+    with torch.no_grad():
+        out = backend.model(input_ids=torch.tensor([ids]), output_hidden_states=True)
+    torch.testing.assert_close(rollout.states[0], out.hidden_states[-1][0, :5])
+
+
+def test_q_values_are_the_frozen_output_layer_on_the_adaptor(policy_lm: str) -> None:
+    net = policy(policy_lm)
+    states = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(0))
+    backend: Any = load_model(policy_lm)
+    with torch.no_grad():
+        whole = backend.model.lm_head(net.adaptor(states))
+        torch.testing.assert_close(net.logits(states), whole[..., list(net.actions.ids)])
+
+
+def test_sampling_follows_the_softmax_and_top_k_cuts_it() -> None:
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).expand(40_000, -1)
+    drawn = choose(logits, torch.Generator().manual_seed(0))
+    shares = torch.bincount(drawn, minlength=4) / len(drawn)
+    torch.testing.assert_close(shares, logits[0].exp(), atol=0.01, rtol=0)
+    drawn = choose(logits, torch.Generator().manual_seed(0), top_k=2)
+    shares = torch.bincount(drawn, minlength=4) / len(drawn)
+    torch.testing.assert_close(shares, torch.tensor([5 / 8, 3 / 8, 0, 0]), atol=0.01, rtol=0)
+    assert choose(logits, None).unique().tolist() == [0]
+
+
+def test_polyak_moves_the_target_by_tau_and_they_share_nothing(policy_lm: str) -> None:
+    net = policy(policy_lm)
+    with torch.no_grad():
+        net.adaptor.first.weight += 1.0
+    before = net.target.first.weight.clone()
+    assert not torch.equal(before, net.adaptor.first.weight)
+    net.polyak(0.25)
+    torch.testing.assert_close(net.target.first.weight, before + 0.25)
+
+
+def test_words_of_several_tokens_are_no_actions(policy_lm: str) -> None:
+    tokenizer = load_model(policy_lm).tokenizer  # type: ignore[attr-defined]
+    actions = word_actions(tokenizer, ("alpha", "nowhere", "beta", "alpha beta", "alpha"))
+    assert actions.words == ("alpha", "beta")
+    assert len(token_actions(tokenizer, 10**6).ids) == len(WORDS) - 2
+    with pytest.raises(ModelError, match="vocabulary='policy'"):
+        word_actions(tokenizer, ("nowhere",))
+
+
+def test_a_byte_level_gpt2_writes_with_its_own_tokens(shared: Path) -> None:
+    spec = f"hf:{shared / 'parity/rlprompt/tiny-gpt2'}"
+    agent = RLPrompt("published", policy_lm=spec, steps=1, hidden=16, length=3)
+    agent.learn(make())
+    tokenizer = agent.policy._lm["tokenizer"]
+    assert len(agent.policy.actions.ids) == len(tokenizer) - len(set(tokenizer.all_special_ids))
+    assert agent.policy._source.tolist() == [[tokenizer.bos_token_id]]
+    assert tokenizer.bos_token == "<|endoftext|>"
+    assert len({p.instruction for p in agent.predict(8, greedy=False)}) == 8
+    words = word_actions(tokenizer, ("the", "of", "zzqx"))
+    assert tokenizer.convert_ids_to_tokens(words.ids) == ["Ġthe", "Ġof"]
+
+
+def test_a_model_that_is_no_policy_is_refused() -> None:
+    with pytest.raises(ModelError, match="causal model of transformers"):
+        RLPrompt("repaired", policy_lm="target").learn(make())
+
+
+# -- learning -----------------------------------------------------------------------------------
+
+SMALL = {"hidden": 256, "length": 4, "learning_rate": 3e-3}
+
+
+def test_repaired_learns_a_policy_whose_samples_are_good(policy_lm: str) -> None:
+    problem = make(800 * TRAIN)
+    agent = RLPrompt("repaired", policy_lm=policy_lm, steps=150, **SMALL)
+    result = agent.optimize(problem, seed=0)
+    fresh = make()
+    samples = fresh.score([Prompt.of(p) for p in result.policy["samples"]])
+    start = result.stats["log"][0]["reward_mean"]
+    best = fresh.reward(fresh.score([Prompt("alpha beta gamma delta")]))[0]
+    learned = fresh.reward(samples).mean()
+    assert learned > start + 0.6 * (best - start)
+    assert {"alpha", "beta"} <= set(result.best.prompt.words)
+    assert result.best.dev is not None and result.spent["queries"] <= 800 * TRAIN
+
+
+def test_published_cannot_see_its_state_here_and_says_so(policy_lm: str) -> None:
+    events = ListSink()
+    agent = RLPrompt("published", policy_lm=policy_lm, steps=3)
+    with pytest.warns(UserWarning, match="no hidden unit"):
+        agent.learn(make(events=events))
+    assert [e["kind"] for e in events.events].count("warning") == 1
+    rows = [e for e in events.events if e["kind"] == "policy"]
+    assert len(rows) == 3 and rows[0]["active"] == 0.0
+    assert len(set(agent.predict()[0].words)) == 1
+
+
+def test_known_prompts_cost_nothing_with_memory_and_everything_without(policy_lm: str) -> None:
+    options = {"policy_lm": policy_lm, "length": 1, "steps": 20, "greedy_every": 0, "hidden": 32}
+    problem = make()
+    agent = RLPrompt("repaired", **options).learn(problem)
+    assert problem.ledger.queries == len(agent.known) * TRAIN <= len(WORDS) * TRAIN
+    problem = make()
+    RLPrompt("repaired", memory=False, **options).learn(problem)
+    assert problem.ledger.queries == 20 * 16 * TRAIN
+
+
+def test_replay_draws_from_the_best_and_asks_nothing(policy_lm: str) -> None:
+    options = {"policy_lm": policy_lm, "steps": 12, "hidden": 32, "memory": False}
+    problem = make()
+    agent = RLPrompt("repaired", replay=8, replay_pool=5, **options).learn(problem)
+    rewards = sorted(set(agent.known.values()), reverse=True)
+    assert len(agent.pool) == 5
+    assert max(r for r, _ in agent.pool) == rewards[0]
+    assert problem.ledger.queries <= (12 * 16 + 2) * TRAIN
+    plain = RLPrompt("repaired", **options).learn(make())
+    assert not torch.equal(plain.policy.adaptor.first.weight, agent.policy.adaptor.first.weight)
+
+
+def test_prompts_that_failed_take_no_part(policy_lm: str) -> None:
+    class Silent(TransparentModel):
+        def label_logprobs(self, texts: Any, labels: Any) -> Any:
+            from dataclasses import replace
+
+            out = super().label_logprobs(texts, labels)
+            bad = {i: "boom" for i, text in enumerate(texts) if "one" in text.split()}
+            out.logprobs[list(bad)] = np.nan
+            return replace(out, failures=bad)
+
+    events = ListSink()
+    problem = Problem(transparent_task(), Silent(), events=events)
+    agent = RLPrompt("repaired", policy_lm=policy_lm, steps=10, hidden=32).learn(problem)
+    rows = [e for e in events.events if e["kind"] == "policy"]
+    assert sum(row["failed"] for row in rows) > 0
+    assert all(math.isfinite(row["loss"]) for row in rows)
+    assert all(torch.isfinite(p).all() for p in agent.policy.adaptor.parameters())
+
+
+def test_training_ends_with_the_budget(policy_lm: str) -> None:
+    problem = make(60 * TRAIN)
+    result = RLPrompt("repaired", policy_lm=policy_lm, hidden=32).optimize(problem)
+    assert result.spent["queries"] <= 60 * TRAIN
+    assert result.stats["steps"] >= 2
+    assert result.history[-1]["queries"] == result.spent["queries"]
+
+
+def test_demonstrations_of_the_start_are_kept(policy_lm: str) -> None:
+    start = Prompt("one", (Example("alpha plus", "plus"),))
+    task = transparent_task()
+    template = Template("{demonstrations}{input} {prompt}")
+    problem = Problem(task, TransparentModel(), template=template, initial_prompt=start)
+    agent = RLPrompt("repaired", policy_lm=policy_lm, steps=1, hidden=8).learn(problem)
+    assert agent.predict()[0].demonstrations == start.demonstrations
+
+
+# -- saving and resuming ------------------------------------------------------------------------
+
+
+def test_a_saved_policy_writes_the_same_prompts(policy_lm: str, tmp_path: Path) -> None:
+    agent = RLPrompt("repaired", policy_lm=policy_lm, steps=5, hidden=32).learn(make())
+    agent.save(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["policy.json", "policy.safetensors"]
+    loaded = RLPrompt.load(tmp_path)
+    assert loaded.predict() == agent.predict()
+    assert loaded.predict(9, greedy=False, seed=3) == agent.predict(9, greedy=False, seed=3)
+    assert loaded.config == agent.config
+
+
+def test_a_policy_of_another_model_is_refused(policy_lm: str, tmp_path: Path, shared: Path) -> None:
+    RLPrompt("repaired", policy_lm=policy_lm, steps=1, hidden=8).learn(make()).save(tmp_path)
+    other = load_model(f"hf:{shared / 'parity/rlprompt/tiny-gpt2'}")
+    with pytest.raises(ConfigError, match="trained on"):
+        RLPrompt.load(tmp_path, other)
+    with pytest.raises(PromptGymError, match="no policy yet"):
+        RLPrompt().predict()
+
+
+class Stopped(Exception):
+    """What a test raises in the middle of a run."""
+
+
+class StopAt(ListSink):
+    """Raises at one event of a kind."""
+
+    def __init__(self, kind: str, count: int, error: type[BaseException]) -> None:
+        """Take the kind, which one of them, and what to raise."""
+        super().__init__()
+        self.kind, self.count, self.error = kind, count, error
+
+    def emit(self, kind: str, **fields: Any) -> None:
+        """Keep the event; raise at the one."""
+        super().emit(kind, **fields)
+        if kind == self.kind and sum(e["kind"] == kind for e in self.events) == self.count:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [Stopped, KeyboardInterrupt])
+@pytest.mark.parametrize(("kind", "count"), [("scores", 1), ("scores", 23), ("policy", 17)])
+@pytest.mark.parametrize("options", [{}, {"replay": 4, "replay_pool": 6}])
+def test_a_stopped_run_resumes_exactly(
+    policy_lm: str,
+    tmp_path: Path,
+    error: type[BaseException],
+    kind: str,
+    count: int,
+    options: dict[str, Any],
+) -> None:
+    def agent() -> RLPrompt:
+        small = {"hidden": 32, "steps": 40, "checkpoint_every": 5, "log_every": 3}
+        return RLPrompt("repaired", policy_lm=policy_lm, **small, **options)
+
+    budget = 400 * TRAIN
+    whole = agent()
+    expected = whole.optimize(make(budget), seed=4)
+    with pytest.raises(error):
+        stopped = make(budget, events=StopAt(kind, count, error))
+        agent().optimize(stopped, seed=4, checkpoint_dir=tmp_path)
+    resumed = agent()
+    events = ListSink()
+    result = resumed.optimize(
+        make(budget, events=events), seed=4, checkpoint_dir=tmp_path, resume=True
+    )
+    for name, tensor in whole.policy.state_dict().items():
+        assert torch.equal(tensor, resumed.policy.state_dict()[name]), name
+    assert torch.equal(whole.generator.get_state(), resumed.generator.get_state())
+    assert {k: v for k, v in result.spent.items() if k != "seconds"} == {
+        k: v for k, v in expected.spent.items() if k != "seconds"
+    }
+    for name in ("best", "candidates", "history", "policy", "stats"):
+        assert getattr(result, name) == getattr(expected, name), name
+    steps = [e["step"] for e in events.events if e["kind"] == "policy"]
+    assert steps == list(range(steps[0], result.stats["steps"] + 1))
+
+
+def test_a_checkpoint_is_written_on_interrupt_and_is_one_file(
+    policy_lm: str, tmp_path: Path
+) -> None:
+    options = {"policy_lm": policy_lm, "hidden": 16, "steps": 50, "checkpoint_every": 1000}
+    with pytest.raises(KeyboardInterrupt):
+        RLPrompt("repaired", **options).optimize(
+            make(events=StopAt("policy", 7, KeyboardInterrupt)), checkpoint_dir=tmp_path
+        )
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["journal.jsonl", "rlprompt.safetensors"]
+    from promptgym.agents.checkpoint import read_checkpoint
+
+    assert read_checkpoint(tmp_path / "rlprompt.safetensors")[1]["step"] == 7
+
+
+# -- statistics and names -----------------------------------------------------------------------
+
+
+def test_collapse_statistics() -> None:
+    assert distinct_share([["a"], ["a"], ["b"], ["a"]]) == 0.5
+    assert repeated_share([["a", "a", "b"], ["a", "b", "c"]]) == pytest.approx(1 / 6)
+    row = batch_statistics([[1, 2], [1, 2], [3, 3]], np.array([1.0, 3.0, np.nan]), 0.5)
+    assert row["reward_mean"] == 2.0 and row["reward_std"] == 1.0 and row["failed"] == 1
+    assert row["entropy"] == 0.5 and row["reward_best"] == 3.0
+
+
+def test_entropy_is_that_of_the_policy(policy_lm: str) -> None:
+    events = ListSink()
+    options = {"gains": (1.0, 0.0), "biases": (0.0, 0.0), "steps": 1, "hidden": 8}
+    RLPrompt("repaired", policy_lm=policy_lm, **options).learn(make(events=events))
+    row = next(e for e in events.events if e["kind"] == "policy")
+    assert row["entropy"] == pytest.approx(math.log(len(WEIGHTS) + len(FILLERS)), abs=1e-5)
+
+
+def test_presets_by_name() -> None:
+    assert make_optimizer("rlprompt").config == PRESETS["published"]  # type: ignore[attr-defined]
+    repaired: Any = make_optimizer("rlprompt:repaired", length=3)
+    assert repaired.config.length == 3 and repaired.config.centre
+    with pytest.raises(ConfigError, match="published"):
+        make_optimizer("rlprompt:fixed")
+    with pytest.raises(ConfigError, match="lenght"):
+        make_optimizer("rlprompt", lenght=3)
+    with pytest.raises(ConfigError, match="vocabulary"):
+        make_optimizer("rlprompt", vocabulary="words")
+
+
+def test_a_generation_task_is_learned_on_accuracy(policy_lm: str) -> None:
+    base = transparent_task()
+    task = Task("generated", Template("{input} {prompt}"), base.train, base.dev, vocabulary=WORDS)
+    problem = Problem(task, TransparentModel(), reward="accuracy", budget=64 * TRAIN)
+    result = RLPrompt("repaired", policy_lm=policy_lm, hidden=32).optimize(problem)
+    assert result.best.dev is not None
