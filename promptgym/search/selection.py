@@ -117,28 +117,6 @@ class Selection:
         asked.sort(key=lambda c: (-(c.dev or 0.0), -c.reward))
         return best, tuple(asked[: self.top]) or (best,)
 
-    def state(self) -> JSON:
-        """Return what has been observed and asked, as JSON, for a checkpoint."""
-        return {
-            "known": [
-                [c.prompt.to_json(), c.reward, c.train, c.queries, self.dev.get(c.prompt)]
-                for c in self.known.values()
-            ],
-            "history": list(self.history),
-            "points": list(self._points),
-        }
-
-    def restore(self, state: JSON) -> None:
-        """Take an earlier `state` of a selection on the same problem and budget."""
-        self.known, self.dev = {}, {}
-        for value, reward, train, queries, dev in state["known"]:
-            prompt = Prompt.of(value)
-            self.known[prompt] = Candidate(prompt, reward, train, queries=queries)
-            if dev is not None:
-                self.dev[prompt] = dev
-        self.history = list(state["history"])
-        self._points = list(state["points"])
-
     def _with_dev(self, candidate: Candidate) -> Candidate:
         """Return the candidate with its dev score filled in."""
         c = candidate

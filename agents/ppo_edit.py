@@ -1,0 +1,356 @@
+"""PPO over prompt edits: MaskablePPO of sb3-contrib on `PromptEdit-v0`, with masks, on one ledger.
+
+The policy sees the prompt's words and how the target model does with it, and edits it word by word;
+each edit is paid by the change of the reward. The algorithm is Stable-Baselines3's (Schulman et al.
+2017; invalid actions masked, Huang and Ontanon 2022); what is here are hyperparameters that learn
+within a prompt budget, the bookkeeping that makes the agent comparable with search methods (every
+prompt visited takes part in the selection on dev) and checkpoints that continue exactly.
+
+Stable-Baselines3's own defaults (2,048 steps a rollout, learning rate 3e-4) would make one or two
+updates in a budget of a few thousand prompts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sb3_contrib import MaskablePPO
+
+from promptgym.agents import ppo_state
+from promptgym.agents.checkpoint import read_checkpoint, write_checkpoint
+from promptgym.agents.ppo_config import PRESETS
+from promptgym.agents.ppo_features import PromptFeatures
+from promptgym.agents.ppo_progress import Progress
+from promptgym.envs.prompt_edit import make, make_vec
+from promptgym.errors import ConfigError
+from promptgym.integrations.sb3 import SB3VecEnv
+from promptgym.problem import Problem
+from promptgym.prompts import Prompt
+from promptgym.search import Result, Selection
+from promptgym.search.journal import JournaledProblem, describe, examples_id, journaled
+from promptgym.search.watch import WatchedProblem
+from promptgym.types import JSON
+
+CHECKPOINT = "ppo_edit.safetensors"
+SAMPLES = 32
+
+
+class PPOEdit:
+    """PPO over prompt edits: `learn`, `predict`, `save`, `load`, `optimize`.
+
+    Attributes:
+        config: the hyperparameters.
+        model: Stable-Baselines3's MaskablePPO, once trained or loaded.
+        log: a row of statistics an update.
+        step: updates done.
+        finished: the last prompts of the `SAMPLES` latest training episodes.
+    """
+
+    name: ClassVar[str] = "ppo_edit"
+
+    def __init__(self, preset: str = "default", **options: Any) -> None:
+        """Take a preset and what is to differ from it.
+
+        Raises:
+            ConfigError: for an unknown preset or option.
+        """
+        if preset not in PRESETS:
+            raise ConfigError(f"ppo_edit: unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+        try:
+            self.config = replace(PRESETS[preset], **options)
+        except TypeError as error:
+            raise ConfigError(f"ppo_edit: {error}") from None
+        self.model: Any = None
+        self.log: list[JSON] = []
+        self.step = 0
+        self.finished: deque[Prompt] = deque(maxlen=SAMPLES)
+
+    def learn(
+        self,
+        problem: Problem,
+        seed: int = 0,
+        *,
+        selection: Selection | None = None,
+        checkpoint_dir: Path | None = None,
+        resume: bool = False,
+    ) -> PPOEdit:
+        """Train anew until the steps or the budget are spent.
+
+        Args:
+            problem: what is optimized; the environment shares its ledger.
+            seed: of initialization, sampling and environment. As Stable-Baselines3 does, this
+                seeds the process's random generators (random, numpy, torch).
+            selection: is shown every score, if given.
+            checkpoint_dir: where journal and checkpoints are kept; None keeps none.
+            resume: continue what that folder holds, exactly.
+
+        Returns:
+            The agent.
+
+        Raises:
+            ConfigError: without steps and budget, or if the folder holds another run, or one that
+                is not to be resumed.
+        """
+        total = self._total_steps(problem)
+        problem = self._journaled(problem, seed, checkpoint_dir, resume)
+        self.watched = WatchedProblem(problem, selection, memory=self.config.memory)
+        self.model = self._make_model(seed)
+        self.log, self.step = [], 0
+        self.finished.clear()
+        file = None if checkpoint_dir is None else checkpoint_dir / CHECKPOINT
+        if file is not None and file.exists():
+            self._continue(file)
+        self.model.learn(
+            total - self.model.num_timesteps,
+            callback=Progress(ended=self.finished.append, updated=partial(self._updated, file)),
+            log_interval=None,
+            reset_num_timesteps=self.step == 0,
+        )
+        return self
+
+    def optimize(
+        self,
+        problem: Problem,
+        seed: int = 0,
+        *,
+        checkpoint_dir: Path | None = None,
+        resume: bool = False,
+    ) -> Result:
+        """Train, let the greedy policy edit once more, and return the prompt chosen on dev.
+
+        The queries of the greedy episode are set aside from the start. The policy's samples are
+        where its latest training episodes ended: new ones would have to be paid for.
+
+        Args: as of `learn`.
+
+        Raises:
+            PromptGymError: if the budget did not reach one prompt.
+        """
+        problem = self._journaled(problem, seed, checkpoint_dir, resume)
+        selection = Selection(problem)
+        cap = problem.ledger.budget.queries
+        reserve = (self.config.horizon + 1) * len(problem.task.train)
+        reserve = 0 if cap is None else min(reserve, cap // 10)
+        problem.ledger.reserved += reserve
+        self.learn(problem, seed, selection=selection, checkpoint_dir=checkpoint_dir, resume=resume)
+        problem.ledger.reserved -= reserve
+        greedy = self.edit(self.watched)
+        best, finalists = selection.finish()
+        return Result(
+            method=self.name,
+            seed=seed,
+            best=best,
+            candidates=finalists,
+            history=tuple(selection.history),
+            spent=problem.ledger.snapshot(),
+            policy={
+                "greedy": greedy.to_json(),
+                "samples": [p.to_json() for p in self.finished],
+            },
+            stats={"steps": self.step, "distinct": len(selection.known), "log": self.log},
+        )
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        action_masks: Any = None,
+    ) -> tuple[Any, None]:
+        """Return actions for observations, and None, as Stable-Baselines3's policies do.
+
+        Args:
+            observation: of `PromptEdit-v0`, single or batched.
+            state: not used (the policy has no memory).
+            episode_start: not used.
+            deterministic: the likeliest choice of each head instead of a draw.
+            action_masks: legal actions, flat, (sum(nvec),) or (N, sum(nvec)); None allows all.
+        """
+        actions, _ = self.trained.predict(
+            observation, deterministic=deterministic, action_masks=action_masks
+        )
+        return actions, None
+
+    def edit(
+        self, problem: Problem, prompt: Prompt | None = None, *, deterministic: bool = True
+    ) -> Prompt:
+        """Let the policy edit a prompt for one episode, at the problem's expense.
+
+        Args:
+            problem: like the one trained on (same vocabulary and labels).
+            prompt: where to start; None for the environment's start.
+            deterministic: the likeliest edits instead of drawn ones.
+
+        Returns:
+            The last prompt that was scored; the start if the budget did not reach one edit.
+        """
+        env = make(problem=problem, **self._env_arguments())
+        if (env.observation_space, env.action_space) != (
+            self.trained.observation_space,
+            self.trained.action_space,
+        ):
+            raise ConfigError(
+                "ppo_edit: the policy was trained on a problem with another vocabulary, other "
+                "labels or a longer prompt; train it on this one"
+            )
+        options = None if prompt is None else {"prompt": prompt.to_json()}
+        observation, info = env.reset(seed=0, options=options)
+        last, over = env.mdp.prompt(env.episode.state), bool(info["budget_exhausted"])
+        while not over:
+            masks = env.action_masks()
+            action, _ = self.predict(observation, deterministic=deterministic, action_masks=masks)
+            observation, _, terminated, truncated, info = env.step(action)
+            over = terminated or truncated
+            if not truncated:
+                last = env.mdp.prompt(env.episode.state)
+        return last
+
+    @property
+    def trained(self) -> Any:
+        """The model.
+
+        Raises:
+            ConfigError: before `learn` or `load`.
+        """
+        if self.model is None:
+            raise ConfigError("ppo_edit: there is no policy yet; call learn() or load() first")
+        return self.model
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """Write the policy: `policy.safetensors` and `policy.json`."""
+        ppo_state.save_policy(folder, self.trained, asdict(self.config))
+
+    @classmethod
+    def load(cls, folder: Path) -> PPOEdit:
+        """Return an agent with a saved policy, ready to `predict` and `edit`.
+
+        Raises:
+            ConfigError: if the folder holds the policy of another agent.
+        """
+        options, observation_space, action_space, weights = ppo_state.load_policy(folder)
+        agent = cls(**options)
+        agent.model = agent._make_ppo(None, 0)
+        agent.model.observation_space, agent.model.action_space = observation_space, action_space
+        agent.model.n_envs = agent.config.num_envs
+        agent.model._setup_model()
+        agent.model.policy.load_state_dict(weights)
+        return agent
+
+    # -- parts ----------------------------------------------------------------------------------
+
+    def _env_arguments(self) -> JSON:
+        """Return the arguments of the environment."""
+        c = self.config
+        return {"horizon": c.horizon, "reward_scale": c.reward_scale, **c.env}
+
+    def _make_model(self, seed: int) -> Any:
+        """Return MaskablePPO on a vector environment of the watched problem."""
+        vector = make_vec(
+            num_envs=self.config.num_envs,
+            autoreset_mode="SameStep",
+            problem=self.watched,
+            **self._env_arguments(),
+        )
+        return self._make_ppo(SB3VecEnv(vector), seed)
+
+    def _make_ppo(self, env: SB3VecEnv | None, seed: int) -> Any:
+        """Return MaskablePPO with the hyperparameters; without networks if there is no `env`."""
+        c = self.config
+        rate = c.learning_rate
+        return MaskablePPO(
+            "MultiInputPolicy",
+            env,
+            learning_rate=(lambda left: rate * left) if c.decay else rate,
+            n_steps=c.n_steps,
+            batch_size=c.batch_size,
+            n_epochs=c.epochs,
+            gamma=c.gamma,
+            gae_lambda=c.gae_lambda,
+            clip_range=c.clip,
+            ent_coef=c.entropy,
+            vf_coef=c.value,
+            max_grad_norm=c.max_grad_norm,
+            policy_kwargs={
+                "net_arch": {"pi": [c.head], "vf": [c.head]},
+                "features_extractor_class": PromptFeatures,
+                "features_extractor_kwargs": {
+                    "kind": c.extractor,
+                    "width": c.embedding,
+                    "hidden": c.hidden,
+                    "layers": c.layers,
+                    "heads": c.heads,
+                },
+            },
+            seed=seed,
+            device="cpu",
+            _init_setup_model=env is not None,
+        )
+
+    def _total_steps(self, problem: Problem) -> int:
+        """Return the environment steps of the whole run.
+
+        Raises:
+            ConfigError: without steps and a cap on queries.
+        """
+        c = self.config
+        if c.steps is not None:
+            return c.steps * c.num_envs * c.n_steps
+        cap = problem.ledger.budget.queries
+        if cap is None:
+            raise ConfigError("ppo_edit: give the problem a budget of queries, or steps=N updates")
+        return max(1, cap // len(problem.task.train)) * (3 if c.memory else 1)
+
+    def _journaled(self, problem: Problem, seed: int, folder: Path | None, resume: bool) -> Problem:
+        """Return the problem with the run's journal, if there is a folder and none is open."""
+        if isinstance(problem, JournaledProblem):
+            return problem
+        header = describe(problem, self.name, seed, asdict(self.config))
+        return journaled(problem, folder, header, resume)
+
+    # -- checkpoints ----------------------------------------------------------------------------
+
+    def _updated(self, file: Path | None, row: JSON) -> None:
+        """Log an update; write a checkpoint if it is time."""
+        self.step += 1
+        row = {"step": self.step, "queries": self.watched.ledger.queries, **row}
+        self.log.append(row)
+        self.watched.inner.events.emit("policy", **row)
+        if file is not None and self.step % self.config.checkpoint_every == 0:
+            self._checkpoint(file)
+
+    def _checkpoint(self, file: Path) -> None:
+        """Write everything that training goes on from."""
+        journal = self.watched.inner.journal  # type: ignore[attr-defined]  # there is a folder
+        tensors, state = ppo_state.training_state(self.model)
+        own = {
+            "step": self.step,
+            "records": journal.position,
+            "log": self.log,
+            "finished": [p.to_json() for p in self.finished],
+        }
+        write_checkpoint(file, tensors, {**own, "training": state})
+
+    def _continue(self, file: Path) -> None:
+        """Take the journal in up to the checkpoint, then the checkpoint.
+
+        Raises:
+            ConfigError: if they are not of one run.
+        """
+        tensors, state = read_checkpoint(file)
+        problem = self.watched.inner
+        assert isinstance(problem, JournaledProblem)
+        train = examples_id(problem.task.train)
+        while problem.journal.position < state["records"]:
+            if not problem.journal.replaying or problem.journal.peek().get("examples") != train:
+                raise ConfigError(f"{file} and {problem.journal.path} are not of one run")
+            self.watched.score([Prompt.of(p) for p in problem.journal.peek()["prompts"]])
+        ppo_state.restore_training(self.model, tensors, state["training"])
+        self.step, self.log = state["step"], state["log"]
+        self.finished.extend(Prompt.of(p) for p in state["finished"])
