@@ -1,0 +1,110 @@
+"""`promptgym evaluate`: held-out scores of prompts, with intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptgym.cli import options as o
+from promptgym.cli.common import (
+    examples,
+    interval,
+    json_object,
+    print_json,
+    print_table,
+    prompt_cell,
+    task_options,
+)
+from promptgym.errors import ConfigError
+from promptgym.types import JSON
+
+EXAMPLES = examples(
+    "promptgym evaluate --prompt '' --prompt 'what is the opinion of the author ?' --task author",
+    "promptgym evaluate --run runs/random --split test --json",
+)
+
+Prompts = Annotated[
+    list[str] | None, typer.Option("--prompt", help="A prompt; repeatable. '' is the empty one.")
+]
+Run = Annotated[
+    Path | None, typer.Option("--run", help="Take prompt, task and model of this run folder.")
+]
+Split = Annotated[str, typer.Option(help="test, dev or train.")]
+Limit = Annotated[int | None, typer.Option(help="Only the first so many examples.")]
+
+
+def evaluate(
+    prompts: Prompts = None,
+    run: Run = None,
+    task: o.TaskName = None,
+    model: o.ModelName = None,
+    split: Split = "test",
+    template: o.TemplateText = None,
+    limit: Limit = None,
+    data_dir: o.DataDir = None,
+    input_column: o.InputColumn = None,
+    target_column: o.TargetColumn = None,
+    labels: o.Labels = None,
+    more_task: o.TaskOptions = None,
+    more_model: o.ModelOptions = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Score prompts on a held-out split; their 95 % intervals are over its examples."""
+    columns = {
+        "data_dir": data_dir,
+        "input": input_column,
+        "target": target_column,
+    }
+    given: JSON = {
+        "task": task,
+        "model": model,
+        "template": template,
+        "task_options": task_options(more_task, columns, labels),
+        "model_options": json_object(more_model, "--model-options"),
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    asked: list[str | JSON] = list(prompts or ())
+    setup: JSON = {"model": o.DEFAULT_MODEL}
+    if run is not None:
+        trained, learned = from_run(run)
+        setup.update(trained)
+        asked.append(learned)
+    setup.update(given)
+    if not asked:
+        raise ConfigError("nothing to evaluate: give --prompt TEXT or --run DIR")
+    if "task" not in setup:
+        raise ConfigError("give --task T, or --run DIR to take the run's")
+    measure(asked, setup, split, limit, as_json)
+
+
+def from_run(folder: Path) -> tuple[JSON, JSON]:
+    """Return what a run was asked with (task, model, template) and its best prompt."""
+    from promptgym.runs.folder import RunFolder
+
+    run = RunFolder.open(folder)
+    keys = ("task", "task_options", "model", "model_options", "template")
+    setup = {k: run.config[k] for k in keys if run.config.get(k) is not None}
+    best: JSON = run.result()["best"]["prompt"]
+    return setup, best
+
+
+def measure(
+    asked: list[str | JSON], setup: JSON, split: str, limit: int | None, as_json: bool
+) -> None:
+    """Score the prompts and print what came out."""
+    from promptgym.evaluation import evaluate as score_prompts
+
+    result = score_prompts(asked, split=split, limit=limit, **setup).to_json()
+    if as_json:
+        print_json(result)
+        return
+    rows = []
+    for row in result["prompts"]:
+        score = "-" if row["value"] is None else f"{row['value']:.3f}"
+        ends = interval(row["low"], row["high"])
+        rows.append([score, ends, str(row["failures"]), prompt_cell(row["prompt"])])
+    print_table([result["metric"], "95 % interval", "failed", "prompt"], rows, "rlr")
+    count = result["prompts"][0]["examples"]
+    print(f"\n{count} {split} examples of {result['task']}, model {result['model']}")

@@ -1,0 +1,65 @@
+"""The options of the commands, each described once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_MODEL, DEFAULT_BUDGET = "tiny", 200_000
+
+Agent = Annotated[
+    str | None,
+    typer.Argument(help="An agent or baseline, e.g. rlprompt, hill_climbing, random_tokens."),
+]
+TaskName = Annotated[
+    str | None,
+    typer.Option("--task", help="A bundled task (see `promptgym tasks`), a data file or hub:NAME."),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option("--model", help=f"The frozen target model. [default: {DEFAULT_MODEL}]"),
+]
+Budget = Annotated[
+    int | None,
+    typer.Option(help=f"Queries (prompt x example pairs) at most. [default: {DEFAULT_BUDGET:,}]"),
+]
+BudgetTokens = Annotated[int | None, typer.Option(help="Tokens of the target model at most.")]
+BudgetSeconds = Annotated[float | None, typer.Option(help="Seconds at most.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the method. [default: 0]")]
+Out = Annotated[Path | None, typer.Option(help="The run folder. [default: runs/TASK-AGENT-N]")]
+Resume = Annotated[
+    Path | None,
+    typer.Option(help="Continue the run of this folder; whatever else is given must agree."),
+]
+Preset = Annotated[str | None, typer.Option(help="Preset of an agent's settings.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="One setting of the method; repeatable."),
+]
+RewardSpec = Annotated[
+    str | None, typer.Option(help="The reward: a name or a JSON object. [default: gap]")
+]
+Start = Annotated[
+    str | None,
+    typer.Option("--prompt", help="Where editing starts. [default: the task's manual prompt]"),
+]
+TemplateText = Annotated[
+    str | None, typer.Option("--template", help="Template text, e.g. '{input} {prompt} {mask} .'")
+]
+DataDir = Annotated[str | None, typer.Option(help="Folder with the task's files.")]
+InputColumn = Annotated[str | None, typer.Option(help="Column of the inputs.")]
+TargetColumn = Annotated[str | None, typer.Option(help="Column of the answers.")]
+Labels = Annotated[str | None, typer.Option(help="The labels in order, comma-separated.")]
+TaskOptions = Annotated[
+    str | None,
+    typer.Option("--task-options", metavar="JSON", help="Further arguments of load_task."),
+]
+ModelOptions = Annotated[
+    str | None,
+    typer.Option("--model-options", metavar="JSON", help="Further arguments of load_model."),
+]
+Report = Annotated[bool, typer.Option(help="Write report.html; asks the model a little more.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

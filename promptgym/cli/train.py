@@ -1,0 +1,152 @@
+"""`promptgym train`: optimize a prompt and leave a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from promptgym.cli import options as o
+from promptgym.cli.common import (
+    examples,
+    interval,
+    json_object,
+    parse_settings,
+    parse_value,
+    print_json,
+    print_table,
+    prompt_cell,
+    task_options,
+    without_none,
+)
+from promptgym.errors import ConfigError
+from promptgym.types import JSON
+
+EXAMPLES = examples(
+    "promptgym train random_tokens --task author --budget 20000 --out runs/random",
+    "promptgym train rlprompt --preset repaired --task author --budget 40000 --seed 1",
+    "promptgym train hill_climbing --task critics --budget 20000 --set length=6 --json",
+    "promptgym train --resume runs/random",
+)
+
+
+def train(
+    agent: o.Agent = None,
+    task: o.TaskName = None,
+    model: o.ModelName = None,
+    budget: o.Budget = None,
+    budget_tokens: o.BudgetTokens = None,
+    budget_seconds: o.BudgetSeconds = None,
+    seed: o.Seed = None,
+    out: o.Out = None,
+    resume: o.Resume = None,
+    preset: o.Preset = None,
+    settings: o.Settings = None,
+    reward: o.RewardSpec = None,
+    prompt: o.Start = None,
+    template: o.TemplateText = None,
+    data_dir: o.DataDir = None,
+    input_column: o.InputColumn = None,
+    target_column: o.TargetColumn = None,
+    labels: o.Labels = None,
+    more_task: o.TaskOptions = None,
+    more_model: o.ModelOptions = None,
+    report: o.Report = True,
+    quiet: o.Quiet = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """Optimize a prompt for a task; keep config, events, checkpoints, result and report."""
+    caps = {"queries": budget, "tokens": budget_tokens, "seconds": budget_seconds}
+    columns = {
+        "data_dir": data_dir,
+        "input": input_column,
+        "target": target_column,
+    }
+    given: JSON = {
+        "method": agent,
+        "task": task,
+        "model": model,
+        "budget": without_none(caps),
+        "seed": seed,
+        "preset": preset,
+        "options": parse_settings(settings),
+        "reward": parse_value(reward),
+        "initial_prompt": prompt,
+        "template": template,
+        "task_options": task_options(more_task, columns, labels),
+        "model_options": json_object(more_model, "--model-options"),
+    }
+    given = without_none(given) or {}
+    if resume is not None and out is not None and out != resume:
+        raise ConfigError(f"--resume {resume} and --out {out} name two folders; give one")
+    config = resumed_config(resume, given) if resume is not None else new_config(given)
+    folder = resume or out or default_folder(config)
+    record = launch(config, folder, resume=resume is not None, report=report, quiet=quiet)
+    if as_json:
+        print_json(record)
+    else:
+        print_outcome(record, folder)
+
+
+def new_config(given: JSON) -> JSON:
+    """Fill in defaults.
+
+    Raises:
+        ConfigError: without an agent or a task.
+    """
+    for name, what in (("method", "an AGENT"), ("task", "a --task")):
+        if name not in given:
+            raise ConfigError(
+                f"give {what}, e.g. `promptgym train rlprompt --task author`, or --resume DIR"
+            )
+    return {"model": o.DEFAULT_MODEL, "budget": {"queries": o.DEFAULT_BUDGET}, "seed": 0, **given}
+
+
+def resumed_config(folder: Path, given: JSON) -> JSON:
+    """Return the config of a run with what was given on top; `launch` refuses what differs."""
+    from promptgym.runs.folder import RunFolder
+
+    return {**RunFolder.open(folder).config, **given}
+
+
+def default_folder(config: JSON) -> Path:
+    """Return runs/TASK-AGENT-N."""
+    from promptgym.runs.folder import new_run_path
+
+    name = f"{Path(config['task']).stem}-{config['method']}"
+    return new_run_path("runs", "".join(c if c.isalnum() or c in "-_." else "-" for c in name))
+
+
+def launch(config: JSON, folder: Path, *, resume: bool, report: bool, quiet: bool) -> JSON:
+    """Run an experiment with the display; on Ctrl-C say how to go on, and leave with 130."""
+    from promptgym.evaluation.experiment import Experiment, run_experiment
+    from promptgym.runs.display import make_display
+
+    experiment = Experiment.of(config)
+    display = make_display(experiment.budget, quiet=quiet)
+    try:
+        return run_experiment(experiment, folder, resume=resume, display=display, report=report)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; continue with: promptgym train --resume {folder}", err=True)
+        raise typer.Exit(130) from None
+
+
+def print_outcome(record: JSON, folder: Path) -> None:
+    """Print the learned prompt, the table of held-out scores and where everything is."""
+    rows = [
+        [r["name"], *scored(r["dev"]), *scored(r["test"]), prompt_cell(r["prompt"])]
+        for r in record["compared"]
+    ]
+    head = ["", "dev", "95 % interval", "test", "95 % interval", "prompt"]
+    print_table(head, rows, "lrlrl")
+    spent = record["spent"]
+    print(f"\n{spent['queries']:,} queries in {spent['seconds']:.0f} s; run folder: {folder}")
+    if (folder / "report.html").exists():
+        print(f"report: {folder / 'report.html'}")
+
+
+def scored(score: JSON | None) -> list[str]:
+    """Return a score and its interval as cells."""
+    if score is None or score["value"] is None:
+        return ["-", "-"]
+    return [f"{score['value']:.3f}", interval(score["low"], score["high"])]
