@@ -1,0 +1,39 @@
+"""Problems for the environment tests: all transparent, each with something of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from promptgym.problem import Problem
+from promptgym.prompts import Example, Prompt, Template
+from promptgym.testing import TransparentModel, transparent_task
+
+IDS = ("PromptEdit-v0", "PromptToken-v0")
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    # name: (id, the environment's own arguments); "pool", "generation" etc. choose the problem
+    "edit": ("PromptEdit-v0", {}),
+    "edit-swap-sparse": ("PromptEdit-v0", {"swap": True, "shaping": "sparse", "horizon": 5}),
+    "edit-absolute-tokens": ("PromptEdit-v0", {"shaping": "absolute", "level": "token"}),
+    "edit-archive": ("PromptEdit-v0", {"archive": 3, "start": "manual", "horizon": 3}),
+    "edit-pool": ("PromptEdit-v0", {"horizon": 12}),
+    "edit-generation": ("PromptEdit-v0", {}),
+    "edit-short": ("PromptEdit-v0", {"max_words": 2, "min_words": 0}),
+    "token": ("PromptToken-v0", {}),
+    "token-stop-fluent": ("PromptToken-v0", {"early_stop": True, "fluency": 4, "length": 3}),
+    "token-scaled": ("PromptToken-v0", {"reward_scale": 1.0, "shaping": "absolute"}),
+}
+
+
+def problem_for(variant: str, **options: Any) -> Problem:
+    """Return a new problem for a variant."""
+    task = transparent_task()
+    task = replace(task, manual_prompts=(Prompt("one two"), Prompt("three unheard of")))
+    if "pool" in variant:
+        pool = tuple(Example(f"pool{i} plus", "plus") for i in range(3))
+        template = Template("{demonstrations}{prompt} {input}")
+        task = replace(task, pool=pool, template=template)
+    if "generation" in variant:
+        task = replace(task, labels=None, verbalizers={})
+        options = {"reward": "accuracy", **options}
+    return Problem(task, TransparentModel(), **options)
