@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from promptgym.problem import Problem
@@ -61,6 +62,20 @@ class Optimizer(Protocol):
 
     name: str
 
-    def optimize(self, problem: Problem, seed: int = 0) -> Result:
-        """Spend the problem's budget and return the prompt chosen on dev."""
+    def optimize(
+        self,
+        problem: Problem,
+        seed: int = 0,
+        *,
+        checkpoint_dir: Path | None = None,
+        resume: bool = False,
+    ) -> Result:
+        """Spend the problem's budget and return the prompt chosen on dev.
+
+        Args:
+            problem: what is optimized.
+            seed: of everything random.
+            checkpoint_dir: where what a resumed run needs is kept; None keeps nothing.
+            resume: continue the run of that folder, exactly; an empty folder begins anew.
+        """
         ...
