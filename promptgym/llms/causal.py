@@ -2,132 +2,147 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import torch
 
 from promptgym.errors import ModelError
-from promptgym.llms.base import Kind, LabelLogprobs, empty_logprobs
+from promptgym.llms.base import Completion, Kind, LabelLogprobs, Sampling, empty_logprobs
+from promptgym.llms.engine import CausalEngine
+from promptgym.llms.generation import generate_causal
+from promptgym.llms.labels import LabelTokens, check_distinct, normalized
 from promptgym.llms.transformers_common import TransformersModel
-from promptgym.types import FloatArray, IntArray
+from promptgym.types import FloatArray
 
 
 class CausalModel(TransformersModel):
     """A decoder-only model of transformers.
 
     A label continues its text after one space (" great"), unless it begins with whitespace itself
-    or the text is empty; it is tokenized as it stands there.
+    or the text is empty. It is tokenized as it stands there, so that text and label together are
+    the tokens of the joined string; the log-probabilities of a label of several tokens are summed
+    exactly. Log-probabilities do not depend on what else is in a batch (to 1e-4 in float32).
     """
 
     kind: Kind = "causal"
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make the engine, which tries out what it may save."""
+        super().__init__(*args, **kwargs)
+        kept = int(self.options.kv_cache_mb * 2**20)
+        self.engine = CausalEngine(self.model, self.batch_tokens, kept)
+        self._lock = threading.RLock()
+        self._labels: dict[tuple[bool, tuple[str, ...]], LabelTokens] = {}
+
     def context_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenize contexts: no end token, and at least one token."""
-        eos = self.tokenizer.eos_token_id
-        start = self.tokenizer.bos_token_id
+        """Tokenize contexts: without an end token, and at least one token."""
+        eos, start = self.tokenizer.eos_token_id, self.tokenizer.bos_token_id
         start = eos if start is None else start
         out = self.encode(texts)
         for ids in out:
-            if len(ids) > 1 and ids[-1] == eos:
+            if len(ids) > 1 and ids[-1] == eos and self.appends_end:
                 ids.pop()
             if not ids and start is not None:
                 ids.append(start)
         return out
 
-    def label_ids(self, labels: Sequence[str]) -> list[list[int]]:
-        """Return the tokens of labels where they follow a text."""
-        anchor = self.encode(["a"], special=False)[0]
-        joined = [x if x[:1].isspace() else f" {x}" for x in labels]
-        out = []
-        for label, text in zip(labels, joined, strict=True):
-            ids = self.encode([f"a{text}"], special=False)[0]
-            if ids[: len(anchor)] == anchor:
-                out.append(ids[len(anchor) :])
-            else:
-                out.append(self.encode([label], special=False)[0])
-        return out
+    def label_tokens(self, labels: Sequence[str], *, begins: bool = False) -> LabelTokens:
+        """Return the tokens of labels that follow a text, or begin one; checked.
+
+        Raises:
+            ModelError: see `check_labels`.
+        """
+        key = (begins, tuple(labels))
+        if key not in self._labels:
+            ids = [self._label_ids(label, begins) for label in labels]
+            check_distinct(self, labels, ids, prefixes=self.options.normalize == "none")
+            self._labels[key] = LabelTokens.of(ids)
+        return self._labels[key]
+
+    def _label_ids(self, label: str, begins: bool) -> list[int]:
+        """Tokenize one label in place: behind a letter and a space, or by itself."""
+        if begins:
+            return self.encode([label], special=False)[0]
+        anchor, joined = self.encode(
+            ["a", f"a{label}" if label[:1].isspace() else f"a {label}"], special=False
+        )
+        if joined[: len(anchor)] != anchor:
+            return self.encode([label], special=False)[0]
+        return joined[len(anchor) :]
 
     def check_labels(self, labels: Sequence[str]) -> None:
-        """Raise ModelError for labels that are empty, unknown or made of the same tokens."""
-        ids = self.label_ids(labels)
-        unknown = self.tokenizer.unk_token_id
-        seen: dict[tuple[int, ...], str] = {}
-        for label, tokens in zip(labels, ids, strict=True):
-            names = self.tokenizer.convert_ids_to_tokens(tokens)
-            if not tokens or (unknown is not None and unknown in tokens):
-                raise ModelError(
-                    f"label {label!r} becomes the tokens {names} in {self.name}, with unknown or "
-                    "no tokens among them; expected words the model knows: change the verbalizer"
-                )
-            if tuple(tokens) in seen:
-                raise ModelError(
-                    f"labels {seen[tuple(tokens)]!r} and {label!r} become the same tokens {names} "
-                    f"in {self.name}; expected different ones: change a verbalizer"
-                )
-            seen[tuple(tokens)] = label
+        """Raise ModelError for labels that the model cannot tell apart.
+
+        These are labels that are empty or hold unknown tokens, two of the same tokens, and (unless
+        `normalize` is set) one that begins with another: it could never be the likelier one.
+        """
+        self.label_tokens(labels)
 
     def label_logprobs(self, texts: Sequence[str], labels: Sequence[str]) -> LabelLogprobs:
         """Score every label as the continuation of every text."""
         contexts = self.context_ids(texts)
-        tokens = self.count_tokens(texts)
-        ids = self.label_ids(labels)
+        tokens = np.array([len(c) for c in contexts], dtype=np.int64) - self.special_tokens
         out = empty_logprobs(len(texts), len(labels))
         failures: dict[int, str] = {}
-        longest = max(map(len, ids))
-        pairs, where = [], []
+        rows: dict[bool, list[int]] = {}
+        longest = self.label_tokens(labels).longest
         for i, context in enumerate(contexts):
             reason = self.too_long(len(context) + longest - 1)
             if reason:
                 failures[i] = reason
-                continue
-            pairs += [(context, label) for label in ids]
-            where += [(i, j) for j in range(len(labels))]
-        values = self._score(pairs)
-        for (i, j), value in zip(where, values, strict=True):
-            out[i, j] = value
-        return LabelLogprobs(self._normalized(out, labels, ids), tokens, failures)
+            else:
+                rows.setdefault(not texts[i], []).append(i)
+        for begins, chosen in rows.items():
+            found = self.label_tokens(labels, begins=begins)
+            out[chosen] = self._score([contexts[i] for i in chosen], found)
+            out[chosen] = normalized(out[chosen], self.options.normalize, labels, found.ids)
+        return LabelLogprobs(out, np.maximum(tokens, 0), failures)
 
-    def loglikelihood(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
-        """Return log P(continuation | context), nats, shape (N,)."""
-        whole = self.context_ids([a + b for a, b in zip(contexts, continuations, strict=True)])
-        starts = [len(ids) for ids in self.context_ids(contexts)]
-        return self._score([(ids[:n], ids[n:]) for ids, n in zip(whole, starts, strict=True)])
-
-    def _normalized(
-        self, values: FloatArray, labels: Sequence[str], ids: list[list[int]]
-    ) -> FloatArray:
-        """Divide by length, as the options ask."""
-        if self.options.normalize == "tokens":
-            return values / np.array([len(t) for t in ids])
-        if self.options.normalize == "characters":
-            return values / np.array([len(x.strip()) for x in labels])
-        return values
-
-    @torch.inference_mode()
-    def _score(self, pairs: Sequence[tuple[list[int], list[int]]]) -> FloatArray:
-        """Return the sum of log-probabilities of each continuation."""
-        out = np.zeros(len(pairs))
-        order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
-        rows = max(1, self.batch_tokens // max((sum(map(len, p)) for p in pairs), default=1))
-        for start in range(0, len(order), rows):
-            chunk = order[start : start + rows]
-            inputs = [pairs[i][0] + pairs[i][1][:-1] for i in chunk]
-            width = max(map(len, inputs))
-            ids = torch.zeros(len(chunk), width, dtype=torch.long)
-            mask = torch.zeros_like(ids)
-            for row, tokens in enumerate(inputs):
-                ids[row, : len(tokens)] = torch.tensor(tokens)
-                mask[row, : len(tokens)] = 1
-            ids, mask = ids.to(self.device), mask.to(self.device)
-            logits = self.model(input_ids=ids, attention_mask=mask).logits.float()
-            logp = logits.log_softmax(-1)
-            for row, i in enumerate(chunk):
-                first = len(pairs[i][0]) - 1
-                label = torch.tensor(pairs[i][1], device=self.device)
-                steps = torch.arange(first, first + len(label), device=self.device)
-                out[i] = float(logp[row, steps, label].sum())
+    def _score(self, contexts: list[list[int]], labels: LabelTokens) -> FloatArray:
+        """Return the sums of log-probabilities, shape (N, L)."""
+        with self._lock:
+            first = self.engine.columns_logprobs(contexts, labels.first)
+            out = first[:, labels.place]
+            for column, rest in enumerate(labels.ids):
+                if len(rest) > 1:
+                    behind = [[*context, rest[0]] for context in contexts]
+                    tails = [rest[1:]] * len(contexts)
+                    out[:, column] += self.engine.continuation_logprobs(behind, tails)
         return out
 
+    def loglikelihood(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
+        """Return log P(continuation | context), nats, shape (N,), each continuation as written.
 
-__all__ = ["CausalModel", "IntArray"]
+        As in lm-evaluation-harness, context and continuation are tokenized together, whitespace at
+        the end of the context counts as the continuation's, and an empty context is the model's
+        begin (or end) token.
+
+        Raises:
+            ModelError: a pair is longer than the model reads, or a continuation has no tokens.
+        """
+        firsts = [c.rstrip() for c in contexts]
+        joined = [a + b for a, b in zip(contexts, continuations, strict=True)]
+        heads, wholes = self.context_ids(firsts), self.context_ids(joined)
+        starts = []
+        for head, whole, first, text in zip(heads, wholes, firsts, joined, strict=True):
+            own = self.encode([text], special=False)[0] if not first else None
+            if own is not None:
+                whole[:] = head + own
+            reason = self.too_long(len(whole) - 1)
+            if len(whole) <= len(head):
+                reason = f"the continuation of {text!r} has no tokens of its own"
+            if reason:
+                raise ModelError(f"{self.name}: {reason}")
+            starts.append(len(head))
+        with self._lock:
+            return self.engine.continuation_logprobs(
+                [ids[:n] for ids, n in zip(wholes, starts, strict=True)],
+                [ids[n:] for ids, n in zip(wholes, starts, strict=True)],
+            )
+
+    def generate(self, texts: Sequence[str], sampling: Sampling) -> list[Completion]:
+        """Continue every text; see `promptgym.llms.generation`."""
+        with self._lock:
+            return generate_causal(self, self.context_ids(texts), texts, sampling)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +12,9 @@ import torch
 
 from promptgym.errors import ModelError
 from promptgym.llms.base import Completion, Kind, LabelLogprobs, Sampling, empty_logprobs
+from promptgym.llms.head import HeadTap, gather_logprobs
+from promptgym.llms.labels import check_distinct
+from promptgym.llms.prefix import pack
 from promptgym.llms.transformers_common import TransformersModel
 from promptgym.types import FloatArray, IntArray
 
@@ -18,125 +23,150 @@ class MaskedModel(TransformersModel):
     """An encoder with a masked-language-model head.
 
     A label must be a single token where the mask stands: after whitespace the token of " great",
-    elsewhere that of "great" after whatever precedes the mask.
+    elsewhere that of "great" behind whatever character precedes the mask (RLPrompt's `Ġgreat` in
+    "{input} {prompt} {mask} ." and `World` in "{mask} {prompt} {input}", Deng et al. 2022).
+    A text must hold the mask exactly once; one that does not, or that is too long, is a recorded
+    failure.
     """
 
     kind: Kind = "masked"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Find the mask token."""
+        """Find the mask token and try whether the head can be computed at the mask only."""
         super().__init__(*args, **kwargs)
         if self.tokenizer.mask_token_id is None:
-            raise ModelError(f"{self.name}: the tokenizer has no mask token")
+            raise ModelError(
+                f"{self.name}: the tokenizer has no mask token; set mask_token in it, or use a "
+                "causal model"
+            )
         self.mask_token = str(self.tokenizer.mask_token)
         self.mask_id = int(self.tokenizer.mask_token_id)
+        self.pad_id = int(self.tokenizer.pad_token_id or 0)
+        self.head = HeadTap(self.model, getattr(self.model, self.model.base_model_prefix, None))
+        self._takes_types = "token_type_ids" in inspect.signature(self.model.forward).parameters
+        self._lock = threading.RLock()
         self._ids: dict[tuple[str, tuple[str, ...]], IntArray] = {}
+        with torch.inference_mode():
+            probe = torch.full((1, 4), self.mask_id, device=self.device)
+            tolerance = 1e-4 if self.options.dtype == "float32" else 0.1
+            self.head.check(tolerance, input_ids=probe, attention_mask=torch.ones_like(probe))
 
     def check_labels(self, labels: Sequence[str]) -> None:
-        """Raise ModelError if, after a space and at the start alike, labels are not tokens."""
+        """Raise ModelError if labels are single, known, different tokens nowhere.
+
+        Nowhere is: neither after a space nor at the start of a text. `label_logprobs` raises where
+        the mask of its texts wants the other form.
+        """
         try:
-            self.label_ids(labels, "a ")
-        except ModelError:
-            self.label_ids(labels, "")
+            self.label_ids(labels, " ")
+        except ModelError as error:
+            try:
+                self.label_ids(labels, "")
+            except ModelError:
+                raise error from None
 
     def label_ids(self, labels: Sequence[str], before: str) -> IntArray:
-        """Return the token of every label where `before` precedes the mask, shape (L,).
+        """Return the token of every label behind the character `before`, shape (L,).
 
         Raises:
             ModelError: a label of several tokens or none, an unknown one, or two that are equal.
         """
         key = (before, tuple(labels))
         if key not in self._ids:
-            self._ids[key] = self._find_ids(labels, before)
+            words = [label.strip() for label in labels]
+            anchor = f"a{before}" if before.isspace() else before
+            if anchor:
+                start, *found = self.encode(
+                    [anchor.rstrip(), *(anchor + word for word in words)], special=False
+                )
+                ids = [t[len(start) :] if t[: len(start)] == start else t for t in found]
+            else:
+                ids = self.encode(words, special=False)
+            place = "after a space" if before.isspace() else f"after {before!r}"
+            place = f"at a mask {place}" if before else "at a mask that begins the text"
+            check_distinct(self, labels, ids, prefixes=False, single=place)
+            self._ids[key] = np.array([tokens[0] for tokens in ids], dtype=np.int64)
         return self._ids[key]
 
-    def _find_ids(self, labels: Sequence[str], before: str) -> IntArray:
-        """Tokenize labels behind `before` and check them."""
-        anchor = self.encode([before.rstrip()], special=False)[0]
-        seen: dict[int, str] = {}
-        for label in labels:
-            ids = self.encode([before + label.strip()], special=False)[0]
-            tail = ids[len(anchor) :] if ids[: len(anchor)] == anchor else ids
-            names = self.tokenizer.convert_ids_to_tokens(tail)
-            place = "after a space" if before[-1:].isspace() else f"after {before!r}"
-            if len(tail) != 1 or tail[0] == self.tokenizer.unk_token_id:
-                raise ModelError(
-                    f"label {label!r} becomes the tokens {names} at the mask ({place}) of "
-                    f"{self.name}; expected one known token: choose another verbalizer"
-                )
-            if tail[0] in seen:
-                raise ModelError(
-                    f"labels {seen[tail[0]]!r} and {label!r} become the same token {names} in "
-                    f"{self.name}; expected different ones: change a verbalizer"
-                )
-            seen[tail[0]] = label
-        return np.array(list(seen), dtype=np.int64)
-
-    @torch.inference_mode()
     def label_logprobs(self, texts: Sequence[str], labels: Sequence[str]) -> LabelLogprobs:
-        """Score every label at the mask of every text."""
+        """Score every label at the mask of every text.
+
+        Raises:
+            ModelError: a label is not a single known token where the masks stand.
+        """
         encoded = self.encode(texts)
         out = empty_logprobs(len(texts), len(labels))
         failures: dict[int, str] = {}
-        good = []
-        for i, ids in enumerate(encoded):
-            masks = ids.count(self.mask_id)
-            reason = self.too_long(len(ids))
-            if masks != 1:
-                reason = (
-                    f"the text has {masks} mask tokens ({self.mask_token}), expected exactly one: "
-                    "remove it from the prompt or the input"
-                )
+        places: dict[str, list[int]] = {}
+        for i, (text, ids) in enumerate(zip(texts, encoded, strict=True)):
+            reason = self._fault(ids)
             if reason:
                 failures[i] = reason
             else:
-                good.append(i)
-        good.sort(key=lambda i: len(encoded[i]))
-        start = 0
-        while start < len(good):
-            stop = start + 1
-            while stop < len(good) and len(encoded[good[stop]]) * (stop + 1 - start) <= (
-                self.batch_tokens
-            ):
-                stop += 1
-            self._score(texts, encoded, good[start:stop], labels, out)
-            start = stop
-        return LabelLogprobs(out, self.count_tokens(texts), failures)
+                places.setdefault(self._before(text), []).append(i)
+        with self._lock:
+            for before, rows in places.items():
+                found = self.label_ids(labels, before)
+                out[rows] = self._score([encoded[i] for i in rows], found)
+        tokens = np.array([len(ids) for ids in encoded], dtype=np.int64) - self.special_tokens
+        return LabelLogprobs(out, tokens, failures)
 
-    def _score(
-        self,
-        texts: Sequence[str],
-        encoded: list[list[int]],
-        rows: list[int],
-        labels: Sequence[str],
-        out: FloatArray,
-    ) -> None:
-        """Run one batch and write its log-probabilities."""
-        width = max(len(encoded[i]) for i in rows)
-        pad = self.tokenizer.pad_token_id or 0
-        ids = torch.full((len(rows), width), pad, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, i in enumerate(rows):
-            ids[row, : len(encoded[i])] = torch.tensor(encoded[i])
-            mask[row, : len(encoded[i])] = 1
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        logits = self.model(input_ids=ids, attention_mask=mask).logits
-        at = (ids == self.mask_id).int().argmax(1)
-        logp = logits[torch.arange(len(rows)), at].float().log_softmax(-1).cpu().numpy()
-        for row, i in enumerate(rows):
-            out[i] = logp[row, self.label_ids(labels, self._before(texts[i]))]
+    def _fault(self, ids: Sequence[int]) -> str | None:
+        """Return why a text cannot be scored, or None."""
+        masks = ids.count(self.mask_id)
+        if masks != 1:
+            return (
+                f"the text has {masks} mask tokens ({self.mask_token}), expected exactly one: "
+                "take it out of the prompt or the input"
+            )
+        return self.too_long(len(ids))
 
     def _before(self, text: str) -> str:
-        """Return what stands before the mask, as far as it decides a label's token."""
-        before = text[: text.index(self.mask_token)]
-        if not before.strip():
-            return ""
-        return "a " if before[-1].isspace() else before[-1]
+        """Return what precedes the mask, as far as it decides a label's token."""
+        at = text.find(self.mask_token)
+        before = text[max(0, at - 1) : max(0, at)]
+        if before.isspace():
+            return " " if text[:at].strip() else ""
+        return before
+
+    @torch.inference_mode()
+    def _score(self, rows: Sequence[Sequence[int]], columns: IntArray) -> FloatArray:
+        """Return log-probabilities at the mask, shape (N, L), batched by length."""
+        out = np.empty((len(rows), len(columns)))
+        wanted = torch.from_numpy(columns).to(self.device)
+        lengths = [len(row) for row in rows]
+        for batch in pack(lengths, lengths, self.batch_tokens):
+            width = max(lengths[i] for i in batch)
+            ids = np.full((len(batch), width), self.pad_id, dtype=np.int64)
+            mask = np.zeros_like(ids)
+            for n, i in enumerate(batch):
+                ids[n, : lengths[i]] = rows[i]
+                mask[n, : lengths[i]] = 1
+            at = torch.from_numpy((ids == self.mask_id).argmax(1)).to(self.device)
+            inputs: dict[str, Any] = {"input_ids": torch.from_numpy(ids).to(self.device)}
+            inputs["attention_mask"] = torch.from_numpy(mask).to(self.device)
+            if self._takes_types:
+                inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
+            every = torch.arange(len(batch), device=self.device)
+            logits, _ = self.head.logits(every, at, **inputs)
+            out[batch] = gather_logprobs(logits, wanted).cpu().numpy()
+        return out
 
     def loglikelihood(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
-        """Refuse: a masked model has no continuations."""
+        """Refuse: a masked model has no continuations.
+
+        Raises:
+            ModelError: always.
+        """
         raise ModelError(f"{self.name} is a masked model and scores no continuations")
 
     def generate(self, texts: Sequence[str], sampling: Sampling) -> list[Completion]:
-        """Refuse: a masked model does not generate."""
-        raise ModelError(f"{self.name} is a masked model and does not generate; use a causal one")
+        """Refuse: a masked model does not generate.
+
+        Raises:
+            ModelError: always.
+        """
+        raise ModelError(
+            f"{self.name} is a masked model and does not generate; give the task labels and a "
+            "template with {mask}, or use a causal model"
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -103,7 +102,9 @@ class TransformersModel:
         on_cpu = self.device.type == "cpu"
         self.batch_tokens = options.batch_tokens or (3072 if on_cpu else 32768)
         self.max_length = max_length_of(model.config, tokenizer)
-        self._label_ids: dict[tuple[str, ...], list[list[int]]] = {}
+        self.special_tokens = int(tokenizer.num_special_tokens_to_add(False))
+        sample = tokenizer("a")["input_ids"]
+        self.appends_end = len(sample) > 1 and sample[-1] == tokenizer.eos_token_id
 
     def __copy__(self) -> TransformersModel:
         """Return self: a frozen model is shared."""
@@ -128,13 +129,18 @@ class TransformersModel:
         return f"{type(self).__name__}({self.name!r})"
 
     def encode(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
-        """Tokenize texts in one call, nothing truncated."""
+        """Tokenize texts in one call, nothing truncated or padded."""
         if not texts:
             return []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        fast = getattr(self.tokenizer, "backend_tokenizer", None)
+        if fast is None:
             out = self.tokenizer(list(texts), add_special_tokens=special, verbose=False)
-        return [list(ids) for ids in out["input_ids"]]
+            return [list(ids) for ids in out["input_ids"]]
+        if fast.truncation is not None or fast.padding is not None:  # a tokenizer file may set them
+            fast.no_truncation()
+            fast.no_padding()
+        found = fast.encode_batch_fast(list(texts), add_special_tokens=special)
+        return [encoding.ids for encoding in found]
 
     def count_tokens(self, texts: Sequence[str]) -> IntArray:
         """Count the tokens of texts; those the model adds itself (begin, end) are left out."""
