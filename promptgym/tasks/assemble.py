@@ -71,7 +71,10 @@ def assemble(definition: Definition, source: Source, plan: Plan) -> Task:
     if single:
         read = {"train": read["all"]}
     kept, dropped = resolve_duplicates(read, mode, plan.name)
-    splits = _divide(kept, plan, single, labels is not None)
+    try:
+        splits = _divide(kept, plan, single, labels is not None)
+    except TaskError as error:
+        raise TaskError(f"task {plan.name!r}: {error}") from None
     words = _verbalizers(definition, plan, labels)
     examples = {s: tuple(item.example for item in items) for s, items in splits.items()}
     return Task(

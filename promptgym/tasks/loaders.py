@@ -170,7 +170,8 @@ def _locate(
         return Definition(name=hub.name, hub=hub), Source()
     path = Path(spelled)
     if path.exists():
-        return Definition(name=path.resolve().stem), Source(path=path)
+        name = path.resolve().name if path.is_dir() else path.stem
+        return Definition(name=name), Source(path=path)
     if path.suffix.lower() in SUFFIXES or (len(path.parts) > 1 and path.parent.is_dir()):
         raise TaskError(f"{spelled}: there is no such file or folder")
     names = _all_names()
@@ -237,6 +238,8 @@ def _changes(
 
 def _changed(task: Task, changes: dict[str, Any]) -> Task:
     """Return the task with the caller's fields; a template as text keeps the demonstration."""
+    if not changes:
+        return task
     changes = dict(changes)
     demonstration = changes.pop("demonstration", None)
     for field in ("template", "masked_template"):

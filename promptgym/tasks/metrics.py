@@ -101,7 +101,10 @@ class Metric:
         best = 0.0
         for answer in example.answers:
             value = self.per_example(prediction, answer)
-            if not isinstance(value, (bool, int, float, np.number)) or not 0 <= value <= 1:
+            if (
+                not isinstance(value, (bool, int, float, np.bool_, np.number))
+                or not 0 <= value <= 1
+            ):
                 raise TaskError(
                     f"metric {self.name!r} returned {value!r} for prediction {prediction!r} and "
                     f"target {answer!r}; expected a number between 0 and 1"

@@ -71,7 +71,14 @@ def read_tables(definition: Definition, source: Source) -> tuple[dict[str, Table
         )
         tables = {split: _read(path, definition, source) for split, path in files.items()}
     for split, path in (source.files or {}).items():
+        if split in tables and source.path is not None and source.path.is_file():
+            raise TaskError(f"two training files: {source.path} and {path}; give one of them")
         tables[split] = _read(path, definition, source)
+    if not {"train", "all"} & set(tables):
+        raise TaskError(
+            f"task {definition.name!r}: no training file among {sorted(map(str, tables))}; give "
+            "train=, or data_dir= with a folder that has one"
+        )
     if set(tables) == {"train"}:
         tables = {"all": tables["train"]}
     return tables, raw

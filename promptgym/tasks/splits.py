@@ -17,7 +17,7 @@ SPLITS = ("train", "dev", "test")
 
 
 def check_labels(task: Task) -> None:
-    """Refuse empty, repeated or unverbalized labels, and examples whose label is unknown."""
+    """Refuse labels that are repeated or unknown, and verbalizers that are missing or shared."""
     if task.labels is None:
         return
     if len(task.labels) < 2 or len(set(task.labels)) != len(task.labels):
@@ -29,8 +29,20 @@ def check_labels(task: Task) -> None:
             f"task {task.name!r}: verbalizers are given for {sorted(task.verbalizers)}, "
             f"labels are {sorted(task.labels)}"
         )
+    words: dict[str, str] = {}
+    for name in task.labels:
+        word = task.verbalizers[name].strip()
+        if not word or words.setdefault(word, name) != name:
+            raise TaskError(
+                f"task {task.name!r}: label {name!r} has the verbalizer {word!r}, "
+                + (
+                    f"which stands for {words[word]!r} already; a model could not tell them apart"
+                    if word
+                    else "which is empty"
+                )
+            )
     known = set(task.labels)
-    for split in SPLITS:
+    for split in (*SPLITS, "pool"):
         for row, example in enumerate(split_of(task, split), start=1):
             if example.target not in known:
                 raise TaskError(
@@ -40,13 +52,16 @@ def check_labels(task: Task) -> None:
 
 
 def check_splits(task: Task) -> None:
-    """Refuse a row that stands in two splits, or twice in one."""
-    seen: dict[str, tuple[str, int, str]] = {}
+    """Refuse a row that stands in two splits, or twice in one; the pool counts as a split.
+
+    A demonstration that is an example, too, would give its answer away.
+    """
+    seen: dict[str, tuple[str, int]] = {}
     clashes = []
-    for split in SPLITS:
+    for split in (*SPLITS, "pool"):
         for row, example in enumerate(split_of(task, split), start=1):
-            before = seen.setdefault(example.key, (split, row, example.target))
-            if before[:2] != (split, row):
+            before = seen.setdefault(example.key, (split, row))
+            if before != (split, row):
                 clashes.append(f"{before[0]} {before[1]} = {split} {row} ({example.input[:40]!r})")
     if clashes:
         more = f" and {len(clashes) - 5} more" if len(clashes) > 5 else ""
@@ -57,10 +72,10 @@ def check_splits(task: Task) -> None:
 
 
 def split_of(task: Task, split: str) -> tuple[Example, ...]:
-    """Return the named split; a closed test split counts as empty."""
+    """Return the named split, or the pool; a closed test split counts as empty."""
     if split == "test":
         return task.test_split or ()
-    return task.train if split == "train" else task.dev
+    return {"train": task.train, "dev": task.dev, "pool": task.pool}[split]
 
 
 def repeats(splits: Mapping[str, Sequence[Sourced]]) -> list[tuple[str, Sourced, Sourced]]:
@@ -98,7 +113,11 @@ def resolve_duplicates(
     if mode not in ("error", "drop"):
         raise TaskError(f"duplicates={mode!r}: expected 'error' or 'drop'")
     found = repeats(splits)
-    lines = tuple(f"{item.where} repeats {first.where}" for _, item, first in found)
+    lines = tuple(
+        f"{item.where} repeats {first.where}"
+        + ("" if item.example.target == first.example.target else " with another target")
+        for _, item, first in found
+    )
     if found and mode == "error":
         shown = "; ".join(
             f"{line} ({item.example.input[:40]!r})"

@@ -61,6 +61,9 @@ class Task:
         if self.labels is not None and not self.verbalizers:
             object.__setattr__(self, "verbalizers", {name: name for name in self.labels})
         check_labels(self)
+        if self.labels is not None:
+            ordered = {name: self.verbalizers[name] for name in self.labels}
+            object.__setattr__(self, "verbalizers", ordered)
         check_splits(self)
 
     @property
