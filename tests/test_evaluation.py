@@ -52,7 +52,7 @@ def test_the_bootstrap_agrees_with_scipy(method: str) -> None:
 
 def test_bca_reaches_further_on_the_long_tail() -> None:
     values = np.random.default_rng(0).gamma(0.5, size=(1, 60))
-    plain, corrected = (bootstrap(values, method=m) for m in ("percentile", "bca"))  # type: ignore[arg-type]
+    plain, corrected = (bootstrap(values, method=m) for m in ("percentile", "bca"))
     assert corrected[0][0] > plain[0][0]
     assert corrected[1][0] > plain[1][0]
 

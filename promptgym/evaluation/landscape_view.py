@@ -1,0 +1,126 @@
+"""A landscape as text and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from promptgym.types import FloatArray
+
+if TYPE_CHECKING:
+    from promptgym.evaluation.landscape import Landscape
+
+_MARKS = {True: "pass", False: "FAIL", None: "-"}
+_BLOCKS = " ▏▎▍▌▋▊▉█"
+_WIDTH = 40
+
+
+def as_text(land: Landscape) -> str:
+    """Return bars, histogram and staircase as plain text."""
+    verdict = "all bars hold" if land.passed else "NOT all bars hold"
+    lines = [
+        f"{land.task} ({land.tier or 'no tier stated'}) under {land.model}, seed {land.seed}: "
+        f"{verdict}",
+        "",
+    ]
+    for bar in land.bars:
+        lines.append(f"{_MARKS[bar.passed]:4}  {bar.name}: {bar.measured}")
+        lines.append(f"      wants {bar.required}")
+    lines += [
+        "",
+        f"best known prompt: {land.best.prompt.instruction!r}",
+        f"helpful words: {' '.join(land.staircase.words)}",
+        "",
+        f"dev accuracy of {len(land.random_dev)} random prompts",
+        *histogram(land.random_dev),
+        "",
+        "mean dev accuracy against number of helpful words",
+        *(f"{k:4d} {mean:.3f} {_block(mean)}" for k, mean in enumerate(land.staircase.means)),
+        "",
+        f"{land.queries:,} queries in {land.seconds:.0f} s",
+    ]
+    return "\n".join(lines)
+
+
+def histogram(values: FloatArray, bins: int = 20) -> list[str]:
+    """Return one line a bin of width 1 / bins that holds something, with a bar of its share."""
+    counts, edges = np.histogram(values[~np.isnan(values)], bins=bins, range=(0.0, 1.0))
+    filled = np.flatnonzero(counts)
+    if not filled.size:
+        return ["(none)"]
+    return [
+        f"{edges[i]:.2f} {counts[i]:5d} {_block(counts[i] / counts.max())}"
+        for i in range(filled[0], filled[-1] + 1)
+    ]
+
+
+def plot(land: Landscape, path: Path) -> Path:
+    """Draw four panels: random prompts, staircase, edits, climbers."""
+    # Without pyplot: no global state, no display needed, any thread will do.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    axes = figure.subplots(2, 2)
+    figure.suptitle(f"{land.task} ({land.tier or 'no tier stated'}) under {land.model}")
+    _random(land, axes[0, 0])
+    _staircase(land, axes[0, 1])
+    _edits(land, axes[1, 0])
+    _climbs(land, axes[1, 1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    figure.savefig(temporary, dpi=110)
+    temporary.replace(path)
+    return path
+
+
+def _random(land: Landscape, axes: Any) -> None:
+    """Histogram of random prompts, with the known prompts marked."""
+    axes.hist(land.random_dev, bins=np.linspace(0, 1, 41), color="0.6")
+    for known, name, color in (
+        (land.empty, "empty", "tab:blue"),
+        (land.manual, "manual", "tab:orange"),
+        (land.best, "best known", "tab:green"),
+    ):
+        axes.axvline(known.dev, color=color, label=name)
+    axes.set(xlabel="accuracy on dev", ylabel="random prompts", xlim=(0, 1.02))
+    axes.legend()
+
+
+def _staircase(land: Landscape, axes: Any) -> None:
+    """Mean accuracy against number of helpful words."""
+    axes.plot(land.staircase.means, marker="o", color="tab:green")
+    axes.set(xlabel="helpful words", ylabel="mean accuracy on dev", ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+
+
+def _edits(land: Landscape, axes: Any) -> None:
+    """Histogram of what single edits change."""
+    gap = land.edits.gap is not None
+    changes = land.edits.gap if land.edits.gap is not None else land.edits.accuracy
+    axes.hist(changes, bins=41, color="0.6")
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set(
+        xlabel=f"change of {'gap reward' if gap else 'accuracy'} on train",
+        ylabel="single edits of the manual prompt",
+        yscale="log",
+    )
+
+
+def _climbs(land: Landscape, axes: Any) -> None:
+    """Test accuracy of every climber's best prompt against prompts asked."""
+    for climb in land.climbs:
+        asked = [0, *(n for n, _ in climb.curve)]
+        axes.plot(asked, [land.manual.test, *(v for _, v in climb.curve)], marker=".")
+    axes.axhline(land.best.test, color="tab:green", linestyle=":")
+    axes.set(xlabel="prompts asked by a hill climber", ylabel="accuracy on test", ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+
+
+def _block(share: float) -> str:
+    """Return a bar of block characters."""
+    if np.isnan(share):
+        return ""
+    eighths = round(share * _WIDTH * 8)
+    return "█" * (eighths // 8) + (_BLOCKS[eighths % 8] if eighths % 8 else "")
