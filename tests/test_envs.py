@@ -9,10 +9,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from env_problems import IDS, VARIANTS, problem_for
 from gymnasium.error import ResetNeeded
 
 import promptgym
-from env_problems import IDS, VARIANTS, problem_for
 from promptgym.envs import PromptEdit, PromptEnv, ShellOptions, sample_action
 from promptgym.errors import ConfigError
 from promptgym.llms import LabelLogprobs

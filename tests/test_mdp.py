@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from env_problems import VARIANTS, problem_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from env_problems import VARIANTS, problem_for
 from promptgym.envs import PromptEdit, PromptMDP, PromptState, PromptToken, Vocabulary
 from promptgym.envs.edits import edit
 from promptgym.envs.factory import SHELL_ARGUMENTS

@@ -52,7 +52,7 @@ def check_prompt_env(env: gym.Env[Any, Any], *, seed: int = 0, steps: int = 40) 
     Raises:
         AssertionError: naming the first thing that is wrong.
     """
-    check_env(env.unwrapped)
+    check_env(env.unwrapped, skip_render_check=env.spec is None)
     _check_masks(env, seed, steps)
     first = _rollout(env, seed, steps, reset=True)
     _check_trace(env, first)
