@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,24 @@ def test_perplexity_of_nothing_is_one_and_its_log_is_zero() -> None:
     )
     assert make_reward({"name": "perplexity", "model": model})(empty)[0] == 1.0
     assert make_reward({"name": "perplexity", "model": model, "log": True})(empty)[0] == 0.0
+
+
+def test_perplexity_is_that_of_the_model_read_by_transformers(shared: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = shared / "parity" / "rlprompt" / "tiny-gpt2"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    texts = ("the movie was fine", "one", "what is the opinion of the author ?")
+    expected = []
+    for text in texts:
+        ids = torch.tensor([[tokenizer.eos_token_id, *tokenizer(text)["input_ids"]]])
+        with torch.no_grad():
+            expected.append(math.exp(model(ids, labels=ids).loss))
+    scores = replace(generated([[1.0]] * 3), prompts=tuple(Prompt(text) for text in texts))
+    found = make_reward({"name": "perplexity", "model": f"hf:{folder}"})(scores)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 @st.composite

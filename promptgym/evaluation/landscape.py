@@ -28,6 +28,7 @@ from promptgym.evaluation.survey import (
     Survey,
 )
 from promptgym.llms import LanguageModel, load_model
+from promptgym.llms.tiny import REWRITE_TEMPLATE
 from promptgym.runs import plain
 from promptgym.tasks import Task, load_task
 from promptgym.types import JSON, FloatArray
@@ -147,8 +148,8 @@ def landscape(
     climbers: int = 5,
     climb_prompts: int = 2000,
     tier: str | None = None,
-    rewriter: str | LanguageModel | None = None,
-    rewrite_template: str = "<rewrite> {prompt} <instruction>",
+    rewriter: str | LanguageModel | None = "auto",
+    rewrite_template: str = REWRITE_TEMPLATE,
     task_options: JSON | None = None,
     model_options: JSON | None = None,
     on_progress: Progress | None = None,
@@ -165,7 +166,8 @@ def landscape(
         climb_prompts: prompts each may ask; one that has arrived stops.
         tier: "standard" or "hard": which climber bar applies; None takes the bundled task's own,
             and for others accepts either.
-        rewriter: a model that writes instructions, or its name; None leaves its bar out.
+        rewriter: a model that writes instructions, or its name; None leaves its bar out, "auto"
+            takes the embedded one for the embedded model "tiny" and none for others.
         rewrite_template: how it is asked, with `{prompt}`.
         task_options: further arguments of `load_task`.
         model_options: further arguments of `load_model`.
@@ -176,6 +178,8 @@ def landscape(
     """
     if isinstance(task, str):
         task = load_task(task, **(task_options or {}))
+    if rewriter == "auto":
+        rewriter = "tiny-rewriter" if model == "tiny" else None
     if isinstance(model, str):
         model = load_model(model, **(model_options or {}))
     if isinstance(rewriter, str):
