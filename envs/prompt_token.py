@@ -18,6 +18,7 @@ from promptgym.prompts import Prompt
 from promptgym.types import BoolArray
 
 VALUE_LIMIT = 10.0
+FLUENCY_CACHE = 4096  # beginnings of prompts whose fluent continuations are remembered
 
 
 class PromptToken(PromptMDP):
@@ -160,7 +161,7 @@ class PromptToken(PromptMDP):
     def mask(self, state: PromptState) -> BoolArray:
         """Allow each unit (or the fluent ones), and to stop after the first."""
         mask = np.ones(self.stop + self.early_stop, dtype=np.bool_)
-        if self.fluency:
+        if self.fluency and len(state.units) < self.length:
             mask[: self.stop] = self._fluent_units(state.units)
         if self.early_stop:
             mask[self.stop] = bool(state.units)
@@ -200,6 +201,8 @@ class PromptToken(PromptMDP):
             mask = np.zeros(len(longer), dtype=np.bool_)
             best = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")[: self.fluency]
             mask[best] = True
+            if len(self._fluent) >= FLUENCY_CACHE:
+                self._fluent.clear()
             self._fluent[units] = mask
         return self._fluent[units]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from typing import Any
@@ -19,6 +20,19 @@ from promptgym.llms import LabelLogprobs
 from promptgym.problem import Problem
 from promptgym.registration import ENVIRONMENTS
 from promptgym.testing import TransparentModel, check_prompt_env, transparent_task
+
+SECTIONS = (
+    "Description",
+    "Action Space",
+    "Observation Space",
+    "Starting State",
+    "Rewards",
+    "Episode End",
+    "Information",
+    "Arguments",
+    "References",
+    "Version History",
+)
 
 
 def make(variant: str, render_mode: str | None = None, **more: Any) -> gym.Env[Any, Any]:
@@ -65,6 +79,20 @@ def test_ids_without_arguments_work_and_survive_json(env_id: str) -> None:
     spec = gym.envs.registration.EnvSpec.from_json(env.spec.to_json())
     assert spec == env.spec
     assert gym.make(f"promptgym:{env_id}").spec == env.spec
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_the_page_of_an_environment_is_complete(env_id: str) -> None:
+    mdp = type(make(env_id.replace("Prompt", "").split("-")[0].lower()).unwrapped.mdp)
+    page = mdp.__doc__ or ""
+    at = [page.find(f"## {section}\n") for section in SECTIONS]
+    assert min(at) > 0, f"missing: {[s for s, i in zip(SECTIONS, at, strict=True) if i < 0]}"
+    assert at == sorted(at)
+    arguments = page[page.index("## Arguments") : page.index("## References")]
+    for name, parameter in list(inspect.signature(mdp.__init__).parameters.items())[2:]:
+        default = json.dumps(parameter.default) if isinstance(parameter.default, str) else None
+        row = f"| `{name}` | {default or parameter.default} |"
+        assert row in arguments, f"the table of arguments lacks {row}"
 
 
 def test_arguments_survive_json() -> None:
