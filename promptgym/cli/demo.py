@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from promptgym.cli.common import examples, print_table, prompt_cell
-from promptgym.cli.options import Quiet, Seed
+from promptgym.cli.options import PlainSeed, Quiet
 from promptgym.cli.train import launch, scored
 from promptgym.types import JSON
 
@@ -30,7 +30,7 @@ def demo(
     task: TaskName = TASK,
     model: ModelName = "tiny",
     budget: Budget = BUDGET,
-    seed: Seed = 0,
+    seed: PlainSeed = 0,
     out: Out = None,
     quiet: Quiet = False,
 ) -> None:
@@ -50,7 +50,7 @@ def demo(
             "task": task,
             "model": model,
             "budget": {"queries": budget},
-            "seed": seed or 0,
+            "seed": seed,
         }
         target = folder / str(method["method"])
         records[name] = launch(config, target, resume=False, report=True, quiet=quiet)

@@ -28,6 +28,7 @@ Budget = Annotated[
 BudgetTokens = Annotated[int | None, typer.Option(help="Tokens of the target model at most.")]
 BudgetSeconds = Annotated[float | None, typer.Option(help="Seconds at most.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the method. [default: 0]")]
+PlainSeed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 Out = Annotated[Path | None, typer.Option(help="The run folder. [default: runs/TASK-AGENT-N]")]
 Resume = Annotated[
     Path | None,

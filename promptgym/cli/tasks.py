@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,13 +19,19 @@ from promptgym.cli.common import (
 from promptgym.types import JSON
 
 LIST = examples("promptgym tasks", "promptgym tasks show author", "promptgym tasks --json")
+LANDSCAPE = examples(
+    "promptgym tasks landscape author --random-prompts 100 --climbers 1 --climb-prompts 200",
+)
 SHOW = examples("promptgym tasks show author", "promptgym tasks show critics --json")
 
 app = typer.Typer(rich_markup_mode=None)
 
-Name = Annotated[
-    str, typer.Argument(metavar="TASK", help="A task's name, a data file or hub:NAME.")
-]
+Name = Annotated[str, typer.Argument(help="A task's name, a data file or hub:NAME.")]
+Model = Annotated[str, typer.Option(help="The model whose landscape it is.")]
+Plot = Annotated[Path | None, typer.Option(help="Also draw a picture into this PNG file.")]
+Randoms = Annotated[int, typer.Option(help="How many random prompts are asked.")]
+Climbers = Annotated[int, typer.Option(help="How many hill climbers are sent up; 0 for none.")]
+Climb = Annotated[int, typer.Option(help="Prompts a climber may ask.")]
 
 
 @app.callback(invoke_without_command=True, epilog=LIST)
@@ -43,7 +51,7 @@ def tasks(context: typer.Context, as_json: o.AsJson = False) -> None:
 
 @app.command("show", epilog=SHOW)
 def show(
-    name: Name,
+    task: Name,
     data_dir: o.DataDir = None,
     input_column: o.InputColumn = None,
     target_column: o.TargetColumn = None,
@@ -55,9 +63,9 @@ def show(
     from promptgym.tasks import describe_task, load_task
 
     columns = {"data_dir": data_dir, "input": input_column, "target": target_column}
-    task = load_task(name, **(task_options(more_task, columns, labels) or {}))
-    about: JSON = describe_task(task)
-    about["examples"] = [{"input": e.input, "target": e.target} for e in task.train[:5]]
+    loaded = load_task(task, **(task_options(more_task, columns, labels) or {}))
+    about: JSON = describe_task(loaded)
+    about["examples"] = [{"input": e.input, "target": e.target} for e in loaded.train[:5]]
     if as_json:
         print_json(about)
     else:
@@ -88,3 +96,52 @@ def print_task(about: JSON) -> None:
         print(f"{name.ljust(width)}  {value}")
     print("\nfrom the training split:")
     print_table(["input", "target"], [[e["input"], e["target"]] for e in about["examples"]])
+
+
+class Stages:
+    """Says on standard error which stage a survey is in; counts on where that is a terminal."""
+
+    def __init__(self) -> None:
+        """Start before the first stage."""
+        self._stage = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Say where the survey stands."""
+        if sys.stderr.isatty():
+            end = "\n" if done >= total else ""
+            print(f"\r\x1b[K{stage}: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
+        elif stage != self._stage:
+            print(f"{stage}: {total:,}", file=sys.stderr, flush=True)
+        self._stage = stage
+
+
+@app.command("landscape", epilog=LANDSCAPE)
+def landscape(
+    task: Name,
+    model: Model = o.DEFAULT_MODEL,
+    random_prompts: Randoms = 2000,
+    climbers: Climbers = 5,
+    climb_prompts: Climb = 2000,
+    seed: o.PlainSeed = 0,
+    plot: Plot = None,
+    quiet: o.Quiet = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """Measure how a model's accuracy on a task depends on the prompt (minutes; asks test too)."""
+    from promptgym.evaluation.landscape import landscape as survey
+
+    found = survey(
+        task,
+        model,
+        n_random=random_prompts,
+        climbers=climbers,
+        climb_prompts=climb_prompts,
+        seed=seed,
+        on_progress=None if quiet else Stages(),
+    )
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print(found)
+    if plot is not None:
+        found.plot(plot)

@@ -24,8 +24,8 @@ from promptgym.types import JSON
 
 EXAMPLES = examples(
     "promptgym train random_tokens --task author --budget 20000 --out runs/random",
-    "promptgym train rlprompt --preset repaired --task author --budget 40000 --seed 1",
-    "promptgym train hill_climbing --task critics --budget 20000 --set length=6 --json",
+    "promptgym train rlprompt --preset repaired --task author --budget 20000 --seed 1",
+    "promptgym train hill_climbing --task critics --budget 20000 --set neighbours=8 --json",
     "promptgym train --resume runs/random",
 )
 

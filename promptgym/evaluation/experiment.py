@@ -137,6 +137,7 @@ def run_experiment(
         ConfigError: for a folder that holds something else, naming what differs.
         KeyboardInterrupt: passed on; what is in the folder can be resumed.
     """
+    Budget.of(experiment.budget)  # a mistake is told before a model is loaded
     optimizer = experiment.build()
     task, model = experiment.load()
     config = experiment.config(task, model)
