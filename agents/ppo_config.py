@@ -35,6 +35,9 @@ class PPOEditConfig:
         heads: attention heads (attention).
         head: units of the one hidden layer of policy and value.
         horizon: edits an episode has.
+        demonstrations: solved examples the policy may put into a prompt; 0 keeps to the instruction
+            as the search baselines do (zero-shot and few-shot results do not compare), None takes
+            the environment's default for the task.
         reward_scale: what a perfect prompt is worth; None for the reward's own units.
         env: further arguments of `PromptEdit-v0` (JSON), e.g. `{"archive": 8}`.
         memory: do not ask again for prompts whose scores are known.
@@ -61,6 +64,7 @@ class PPOEditConfig:
     heads: int = 3
     head: int = 64
     horizon: int = 8
+    demonstrations: int | None = 0
     reward_scale: float | None = 4.0
     env: Mapping[str, Any] = field(default_factory=dict)
     memory: bool = True
@@ -93,6 +97,7 @@ PRESETS: dict[str, PPOEditConfig] = {
         entropy=0.005,
         extractor="attention",
         embedding=48,
+        demonstrations=None,
         reward_scale=200.0,
         memory=False,
     ),
@@ -109,6 +114,7 @@ PRESETS: dict[str, PPOEditConfig] = {
         entropy=0.01,
         extractor="attention",
         embedding=48,
+        demonstrations=None,
         reward_scale=200.0,
         memory=False,
     ),

@@ -248,7 +248,12 @@ class PPOEdit:
     def _env_arguments(self) -> JSON:
         """Return the arguments of the environment."""
         c = self.config
-        return {"horizon": c.horizon, "reward_scale": c.reward_scale, **c.env}
+        return {
+            "horizon": c.horizon,
+            "max_demonstrations": c.demonstrations,
+            "reward_scale": c.reward_scale,
+            **c.env,
+        }
 
     def _make_model(self, seed: int) -> Any:
         """Return MaskablePPO on a vector environment of the watched problem."""
