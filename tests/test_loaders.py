@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from promptgym.errors import TaskError
@@ -513,3 +515,49 @@ def test_instruction_induction_tasks_of_another_shape(tmp_path: Path) -> None:
     assert concept.test[0].input == "a6, b"
     assert concept.test[0].answers == ("things", "items")
     assert concept.metric.score("they are items", concept.test[0]) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("name", "reference"), [("sst2", "sst-2"), ("ag_news", "agnews")])
+def test_rlprompts_rewards_come_out_of_the_whole_path(
+    shared: Path, name: str, reference: str
+) -> None:
+    """Its data, template, verbalizers and prompts, through our loader, scorer and reward."""
+    from transformers import AutoTokenizer
+
+    from promptgym.problem import make_problem
+    from promptgym.prompts import Prompt
+
+    folder = shared / "parity" / "rlprompt"
+    recorded = json.loads((folder / f"{reference}.json").read_text("utf-8"))
+    problem = make_problem(
+        name,
+        f"hf:{folder / 'tiny-roberta'}",
+        task_options={"data_dir": str((shared / "data" / recorded["data"]).parent)},
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tiny-roberta")
+    prompts = [Prompt(tokenizer.convert_tokens_to_string(p)) for p in recorded["prompts"]]
+    rewards = problem.rewards(problem.score(prompts))
+    np.testing.assert_allclose(rewards, recorded["raw"], rtol=0, atol=1e-4)
+
+
+# --- the page about it ---------------------------------------------------------------------------
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "tasks.md"
+
+
+def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    assert len(blocks) >= 5
+    for block in blocks:
+        exec(block, space)
+    assert space["task"].labels == ("negative", "positive")
+
+
+def test_the_page_names_every_task_and_metric() -> None:
+    from promptgym.tasks import METRICS, list_tasks
+
+    page = PAGE.read_text("utf-8")
+    for name in [*(info.name for info in list_tasks()), *METRICS]:
+        assert f"`{name.removeprefix('instruction-induction/')}`" in page, name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -38,6 +38,10 @@ class _Rows(Sequence[Row]):
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def __iter__(self) -> Iterator[Row]:
+        # Iteration reads whole batches; asking for one row at a time is several times slower.
+        return (Row(i, values) for i, values in enumerate(self.dataset, start=1))
 
     @overload
     def __getitem__(self, index: int) -> Row: ...

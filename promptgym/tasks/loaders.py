@@ -108,19 +108,22 @@ def load_task(
     """
     spelled = str(name_or_path)
     changes = _changes(
-        template, demonstration, masked_template, metric, name, description, manual_prompts
+        template=template,
+        masked_template=masked_template,
+        demonstration=demonstration,
+        metric=None if metric is None else get_metric(metric),
+        name=name,
+        description=description,
+        manual_prompts=manual_prompts,
+        max_new_tokens=max_new_tokens,
+        stop=None if stop is None else tuple(stop),
     )
-    if max_new_tokens is not None:
-        changes["max_new_tokens"] = max_new_tokens
-    if stop is not None:
-        changes["stop"] = tuple(stop)
     bundled = bundled_name(spelled)
     if bundled is not None:
         _refuse_for_bundled(
             spelled, data_dir, train, dev, test, input, target, columns, k_shot, verbalizers
         )
-        task = load_bundled(bundled, sizes=sizes, seed=seed, pool=pool)
-        return _changed(task, changes)
+        return _changed(load_bundled(bundled, sizes=sizes, seed=seed, pool=pool), changes)
     definition, source = _locate(spelled, data_dir, config, revision)
     parts = {"train": train, "dev": dev, "test": test}
     files = {s: Path(p) for s, p in parts.items() if isinstance(p, (str, Path))}
@@ -146,7 +149,8 @@ def load_task(
     )
     task = assemble(definition, source, plan)
     if definition.layout == "induction" and source.path is not None:
-        task = _with_annotations(task, definition, source.path)
+        # People's own instructions, where the folder has them, are the references.
+        task = replace(task, reference_prompts=read_annotations(definition, source.path))
     return _changed(task, changes)
 
 
@@ -211,29 +215,15 @@ def _refuse_for_bundled(spelled: str, *given: object) -> None:
         )
 
 
-def _changes(
-    template: str | Template | None,
-    demonstration: str | None,
-    masked_template: str | Template | None,
-    metric: str | Metric | PerExample | None,
-    name: str | None,
-    description: str | None,
-    manual_prompts: Sequence[str | Prompt | Mapping[str, Any]] | None,
-) -> dict[str, Any]:
-    """Collect the fields of the task that the caller sets."""
-    out: dict[str, Any] = {
-        "template": template,
-        "masked_template": masked_template,
-        "demonstration": demonstration,
-        "metric": None if metric is None else get_metric(metric),
-        "name": name,
-        "description": description,
-    }
-    if manual_prompts is not None:
-        if isinstance(manual_prompts, str) or not manual_prompts:
-            raise TaskError(f"manual_prompts={manual_prompts!r}: expected a list of prompts")
-        out["manual_prompts"] = tuple(map(Prompt.of, manual_prompts))
-    return {key: value for key, value in out.items() if value is not None}
+def _changes(**fields: Any) -> dict[str, Any]:
+    """Return the fields of the task that the caller sets, without those left alone."""
+    out = {key: value for key, value in fields.items() if value is not None}
+    prompts = out.get("manual_prompts")
+    if prompts is not None:
+        if isinstance(prompts, str) or not prompts:
+            raise TaskError(f"manual_prompts={prompts!r}: expected a list of prompts")
+        out["manual_prompts"] = tuple(map(Prompt.of, prompts))
+    return out
 
 
 def _changed(task: Task, changes: dict[str, Any]) -> Task:
@@ -256,8 +246,3 @@ def _changed(task: Task, changes: dict[str, Any]) -> Task:
     if masked is not None and not masked.has_mask:
         raise TaskError(f"masked_template {masked.text!r} has no {{mask}}")
     return replace(task, **changes)
-
-
-def _with_annotations(task: Task, definition: Definition, folder: Path) -> Task:
-    """Add the instructions people wrote, where the folder has them, as reference prompts."""
-    return replace(task, reference_prompts=read_annotations(definition, folder))
