@@ -101,7 +101,7 @@ def test_byte_order_marks_line_ends_and_blank_lines_do_no_harm(tmp_path: Path) -
     assert sorted(inputs(load_task(path, dev=1, test=0))) == ["w", "x", "y", "z"]
     path = tmp_path / "b.jsonl"
     path.write_text('{"text": "a\u2028b", "label": 0}\n\n{"text": "c", "label": 1}\n' * 1 + "\n")
-    assert sorted(inputs(load_task(path, labels=[0, 1], dev=1, test=0))) == ["a\u2028b", "c"]
+    assert sorted(inputs(load_task(path, labels=["0", "1"], dev=1, test=0))) == ["a\u2028b", "c"]
 
 
 def test_another_encoding_can_be_said(tmp_path: Path) -> None:
@@ -363,6 +363,16 @@ def test_names_and_folders_that_do_not_exist(tmp_path: Path) -> None:
     assert "no training file" in refusal("sst2", test=tmp_path / "train.csv")
 
 
+def test_a_file_may_be_called_like_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("author", "sst2"):
+        write_csv(tmp_path / name / "train.csv", REVIEWS)
+        for path in (Path(name), f"./{name}"):
+            assert len(inputs(load_task(path))) == len(REVIEWS)
+    assert load_task("author").name == "review-author"
+    assert "hub:stanfordnlp/sst2" in refusal("sst2")
+
+
 def test_overlap_names_both_rows_and_can_be_dropped(tmp_path: Path) -> None:
     write_csv(tmp_path / "train.csv", REVIEWS[:20])
     write_csv(tmp_path / "dev.csv", [*REVIEWS[20:30], REVIEWS[3]])
@@ -440,9 +450,9 @@ def test_lm_bff_files_without_a_header(tmp_path: Path, name: str) -> None:
     ):
         write_csv(tmp_path / f"{split}.csv", part, [])
     task = load_task(name, data_dir=tmp_path / "16-13")
-    for split in (task.train, task.dev, task.test):
-        assert [e.target for e in split] == list(raw.values())
-        assert all(raw[e.input[-1]] == e.target for e in split)
+    for examples in (task.train, task.dev, task.test):
+        assert [e.target for e in examples] == list(raw.values())
+        assert all(raw[e.input[-1]] == e.target for e in examples)
 
 
 @pytest.mark.parametrize("seed", [100, 13, 21, 42, 87])
@@ -478,7 +488,7 @@ def test_instruction_induction_as_its_authors_ship_it(shared: Path) -> None:
     folder = shared / "data" / "instruction-induction"
     names = sorted(path.stem for path in (folder / "induce").iterdir())
     assert len(names) == 10
-    repeated = Counter()
+    repeated: Counter[str] = Counter()
     for name in names:
         task = load_task(f"instruction-induction/{name}", data_dir=folder)
         assert len(task.test) == 100

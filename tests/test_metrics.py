@@ -168,6 +168,6 @@ def test_an_unknown_metric_is_refused(metric: object, said: str) -> None:
 
 @pytest.mark.parametrize("value", [None, float("nan"), 1.5, -0.1, "1"])
 def test_a_custom_metric_must_return_a_score(value: object) -> None:
-    metric = get_metric(lambda prediction, target: value)
+    metric = get_metric(lambda prediction, target: value)  # type: ignore[arg-type, return-value]
     with pytest.raises(TaskError, match="expected a number between 0 and 1"):
         metric.score("a", Example("x", "b"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from promptgym.errors import PromptGymError, TemplateError
 from promptgym.prompts import Example, Prompt, Template, content_key
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
+TEXT = st.text(max_size=40)  # without surrogates, as UTF-8 files are
 EXAMPLES = st.builds(
     Example,
     input=TEXT,
@@ -75,8 +75,6 @@ def test_the_content_key_is_the_same_on_every_machine() -> None:
 @given(TEXT, TEXT, TEXT)
 def test_rendering_puts_every_part_in_as_it_is(prompt: str, text: str, system: str) -> None:
     template = Template("[{system}|{prompt}|{input}] {mask} {{x}}")
-    if "<m>" in prompt + text + system:
-        return
     got = template.render(Prompt(prompt, (), system), text, mask="<m>")
     assert got == f"[{system}|{prompt}|{text}] <m> {{x}}"
 
@@ -153,6 +151,3 @@ def test_rendering_refuses_what_would_be_read_wrongly() -> None:
         Template("{input}").render(shot, "c")
     with pytest.raises(TemplateError, match="no mask token"):
         Template("{input} {mask}").render(Prompt(), "c")
-    for prompt, text in ((Prompt("<mask>"), "c"), (Prompt(), "a <mask>")):
-        with pytest.raises(TemplateError, match="holds the mask token"):
-            Template("{input} {prompt} {mask}").render(prompt, text, mask="<mask>")

@@ -15,6 +15,7 @@ from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt, Template
 from promptgym.tasks import (
     DEFINITIONS,
+    Definition,
     Task,
     describe_task,
     few_shot_split,
@@ -91,7 +92,7 @@ def lm_bff(items: list[list[str]], k: int, seed: int) -> tuple[list[list[str]], 
     state = np.random.get_state()
     np.random.seed(seed)
     items = [list(item) for item in items]
-    np.random.shuffle(items)  # type: ignore[arg-type]
+    np.random.shuffle(items)
     np.random.set_state(state)
     groups: dict[str, list[list[str]]] = {}
     for item in items:
@@ -217,23 +218,23 @@ def test_bundled_tasks_refuse_what_they_cannot_use(options: dict[str, object], s
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize("definition", DEFINITIONS.values(), ids=lambda d: d.name)
-def test_a_ready_definition_holds_together(definition: object) -> None:
-    found = definition
-    assert found.hub is not None or found.obtain  # type: ignore[attr-defined]
-    labels = found.labels  # type: ignore[attr-defined]
+@pytest.mark.parametrize("found", DEFINITIONS.values(), ids=lambda d: d.name)
+def test_a_ready_definition_holds_together(found: Definition) -> None:
+    assert found.hub is not None or found.obtain
+    labels = found.labels
+    assert labels != "auto"
     train = rows(*((f"text {i}", name) for i, name in enumerate(labels or ("3", "4"))))
     made = Task(
-        name=found.name,  # type: ignore[attr-defined]
-        template=found.template,  # type: ignore[attr-defined]
-        masked_template=found.masked_template,  # type: ignore[attr-defined]
+        name=found.name,
+        template=found.template,
+        masked_template=found.masked_template,
         labels=labels,
-        verbalizers=dict(found.verbalizers),  # type: ignore[attr-defined]
+        verbalizers=dict(found.verbalizers),
         train=train,
         dev=(),
     )
-    assert set(found.raw.values()) == set(labels or ())  # type: ignore[attr-defined]
-    for prompt in found.manual_prompts:  # type: ignore[attr-defined]
+    assert set(found.raw.values()) == set(labels or ())
+    for prompt in found.manual_prompts:
         shot = Prompt(prompt.instruction, train[:1])
         for template, mask in ((made.template, ""), (made.masked_template, "<mask>")):
             if template is not None:

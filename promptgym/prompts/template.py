@@ -128,8 +128,9 @@ class Template:
             The rendered text.
 
         Raises:
-            TemplateError: for demonstrations without `{demonstrations}`, for a mask template with
-                no mask token, or for a prompt or input that holds the mask token itself.
+            TemplateError: for demonstrations without `{demonstrations}`, or for a mask template
+                with no mask token. (A prompt that holds the mask token itself is rendered as it
+                is; the masked model records such a text as a failure.)
         """
         segments = _segments(self.text, "template")
         if prompt.demonstrations and not self.has_demonstrations:
@@ -153,11 +154,6 @@ class Template:
         if not mask:
             raise TemplateError(
                 f"template {self.text!r} has a {{mask}}, but the model has no mask token"
-            )
-        if text.count(mask) > 1:
-            raise TemplateError(
-                f"prompt {prompt.instruction!r} or input {fill['input'][:60]!r} holds the mask "
-                f"token {mask!r}; a masked model could not tell which one to fill"
             )
         return text
 

@@ -118,13 +118,14 @@ def load_task(
         max_new_tokens=max_new_tokens,
         stop=None if stop is None else tuple(stop),
     )
-    bundled = bundled_name(spelled)
+    is_name = isinstance(name_or_path, str)  # a Path is never taken for a name
+    bundled = bundled_name(spelled) if is_name else None
     if bundled is not None:
         _refuse_for_bundled(
             spelled, data_dir, train, dev, test, input, target, columns, k_shot, verbalizers
         )
         return _changed(load_bundled(bundled, sizes=sizes, seed=seed, pool=pool), changes)
-    definition, source = _locate(spelled, data_dir, config, revision)
+    definition, source = _locate(spelled, is_name, data_dir, config, revision)
     parts = {"train": train, "dev": dev, "test": test}
     files = {s: Path(p) for s, p in parts.items() if isinstance(p, (str, Path))}
     source = replace(
@@ -155,11 +156,15 @@ def load_task(
 
 
 def _locate(
-    spelled: str, data_dir: PathLike | None, config: str | None, revision: str | None
+    spelled: str,
+    is_name: bool,
+    data_dir: PathLike | None,
+    config: str | None,
+    revision: str | None,
 ) -> tuple[Definition, Source]:
     """Find the definition and the place of the rows that a name or path stands for."""
     known = ALIASES.get(spelled.lower(), spelled.lower())
-    if known in DEFINITIONS and spelled not in (".", ".."):
+    if is_name and known in DEFINITIONS:
         definition = with_hub(DEFINITIONS[known], config, revision)
         if data_dir is None:
             return definition, Source()
@@ -169,7 +174,7 @@ def _locate(
             f"data_dir= goes with a ready definition, and {spelled!r} is none; load the folder "
             f"itself: load_task({str(data_dir)!r}). Ready: {', '.join(_short_names())}"
         )
-    if spelled.startswith("hub:"):
+    if is_name and spelled.startswith("hub:"):
         hub = hub_source(spelled.removeprefix("hub:"), config, revision)
         return Definition(name=hub.name, hub=hub), Source()
     path = Path(spelled)
