@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from promptgym.llms import LabelLogprobs
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt, Template
 from promptgym.testing import TransparentModel, transparent_task
 
+SIZE = 8  # examples a prompt is asked about
 IDS = ("PromptEdit-v0", "PromptToken-v0")
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     # name: (id, the environment's own arguments); "pool", "generation" etc. choose the problem
@@ -27,7 +31,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def problem_for(variant: str, **options: Any) -> Problem:
     """Return a new problem for a variant."""
-    task = transparent_task()
+    task = transparent_task(SIZE)
     task = replace(task, manual_prompts=(Prompt("one two"), Prompt("three unheard of")))
     if "pool" in variant:
         pool = tuple(Example(f"pool{i} plus", "plus") for i in range(3))
@@ -37,3 +41,14 @@ def problem_for(variant: str, **options: Any) -> Problem:
         task = replace(task, labels=None, verbalizers={})
         options = {"reward": "accuracy", **options}
     return Problem(task, TransparentModel(), **options)
+
+
+class FailingModel(TransparentModel):
+    """Fails on every text with a given word in it."""
+
+    def label_logprobs(self, texts: Any, labels: Any) -> LabelLogprobs:
+        """Answer NaN where the word is."""
+        good = super().label_logprobs(texts, labels)
+        bad = {i: "no answer" for i, text in enumerate(texts) if "anti" in text.split()}
+        good.logprobs[list(bad)] = np.nan
+        return LabelLogprobs(good.logprobs, good.tokens, bad)

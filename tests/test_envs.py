@@ -10,16 +10,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from env_problems import IDS, VARIANTS, problem_for
+from env_problems import IDS, SIZE, VARIANTS, FailingModel, problem_for
 from gymnasium.error import ResetNeeded
 
 import promptgym
 from promptgym.envs import PromptEdit, PromptEnv, ShellOptions, sample_action
 from promptgym.errors import ConfigError
-from promptgym.llms import LabelLogprobs
 from promptgym.problem import Problem
 from promptgym.registration import ENVIRONMENTS
-from promptgym.testing import TransparentModel, check_prompt_env, transparent_task
+from promptgym.testing import check_prompt_env, transparent_task
 
 SECTIONS = (
     "Description",
@@ -183,7 +182,7 @@ def test_an_unchanged_prompt_is_not_asked_again() -> None:
 
 
 def test_a_spent_budget_truncates() -> None:
-    size = len(transparent_task().train)
+    size = SIZE
     env = make("edit", problem=problem_for("edit", budget=3 * size))
     observation, _ = env.reset(seed=0)
     left, info = [observation["budget_left"][0]], {}
@@ -208,19 +207,8 @@ def test_a_spent_budget_truncates() -> None:
     assert env.unwrapped.problem.ledger.queries == 3 * size
 
 
-class FailingModel(TransparentModel):
-    """Fails on every text with a given word in it."""
-
-    def label_logprobs(self, texts: Any, labels: Any) -> LabelLogprobs:
-        """Answer NaN where the word is."""
-        good = super().label_logprobs(texts, labels)
-        bad = {i: "no answer" for i, text in enumerate(texts) if "anti" in text.split()}
-        good.logprobs[list(bad)] = np.nan
-        return LabelLogprobs(good.logprobs, good.tokens, bad)
-
-
 def test_a_prompt_whose_every_call_failed_truncates_and_is_no_score() -> None:
-    problem = Problem(transparent_task(), FailingModel())
+    problem = Problem(transparent_task(SIZE), FailingModel())
     env = make("edit", problem=problem)
     env.reset(seed=0)
     _, reward, terminated, truncated, info = env.step(
@@ -252,11 +240,12 @@ def test_the_archive_keeps_the_best_and_starts_there() -> None:
 def test_rendering_shows_the_edit_and_the_score(capsys: pytest.CaptureFixture[str]) -> None:
     env = make("edit", render_mode="ansi")
     env.reset(seed=0)
-    env.step(np.array([1, 0, env.unwrapped.problem.vocabulary.index("alpha")]))
+    *_, info = env.step(np.array([1, 0, env.unwrapped.problem.vocabulary.index("alpha")]))
     frame = env.render()
     assert "\x1b[31;9mone\x1b[0m" in frame
     assert "\x1b[32malpha\x1b[0m" in frame
-    assert "score 0.300" in frame
+    assert 0 < info["score"] < 1
+    assert f"score {info['score']:.3f}" in frame
     human = make("edit", render_mode="human")
     human.reset(seed=0)
     assert "one two" in capsys.readouterr().out

@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from env_problems import IDS, VARIANTS, problem_for
+from env_problems import IDS, SIZE, VARIANTS, FailingModel, problem_for
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
@@ -45,7 +45,6 @@ def test_a_vector_environment_is_so_many_scalar_ones(variant: str, mode: Autores
         lambda: make(variant),
         lambda n, m: make_vec(variant, n, m),
         num_envs=3,
-        steps=30,
         modes=[mode],
     )
 
@@ -55,6 +54,18 @@ def test_the_time_limit_is_gymnasiums(mode: AutoresetMode) -> None:
     check_vector_env(
         lambda: make("edit", max_episode_steps=3),
         lambda n, m: make_vec("edit", n, m, max_episode_steps=3),
+        modes=[mode],
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("variant", ["edit", "token"])
+def test_failed_calls_end_the_same_episodes(variant: str, mode: AutoresetMode) -> None:
+    check_vector_env(
+        lambda: make(variant, problem=Problem(transparent_task(SIZE), FailingModel())),
+        lambda n, m: make_vec(
+            variant, n, m, problem=Problem(transparent_task(SIZE), FailingModel())
+        ),
         modes=[mode],
     )
 
@@ -72,7 +83,7 @@ def test_ids_without_arguments_work(env_id: str) -> None:
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 @pytest.mark.parametrize("variant", ["edit", "token"])
 def test_a_shared_budget_is_charged_in_order(variant: str, mode: AutoresetMode) -> None:
-    size = len(transparent_task().train)
+    size = SIZE
     problems = [problem_for(variant, budget=17 * size + 3) for _ in range(2)]
     reference = SyncVectorEnv([lambda: make(variant, problem=problems[0])] * 4, autoreset_mode=mode)
     vector = make_vec(variant, 4, mode, problem=problems[1])
@@ -92,7 +103,7 @@ def test_a_shared_budget_is_charged_in_order(variant: str, mode: AutoresetMode) 
 @pytest.mark.parametrize("variant", ["edit", "token"])
 def test_a_step_is_one_model_call_resets_included(variant: str, mode: AutoresetMode) -> None:
     model = TransparentModel()
-    vector = make_vec(variant, 8, mode, problem=Problem(transparent_task(), model))
+    vector = make_vec(variant, 8, mode, problem=Problem(transparent_task(SIZE), model))
     vector.reset(seed=0)
     rng = np.random.default_rng(0)
     for _ in range(20):
