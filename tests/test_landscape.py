@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from promptgym.llms import Completion, Sampling
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt, Template
 from promptgym.tasks import Task, get_metric
+from promptgym.tasks.world import WORLD_TASKS
 from promptgym.testing import TransparentModel, transparent_task
 
 SMALL = {"n_random": 60, "n_edits": 60, "climbers": 2, "climb_prompts": 250}
@@ -246,3 +248,25 @@ def test_closed_tasks_and_unknown_tiers_are_refused() -> None:
         landscape(transparent_task().closed(), TransparentModel())
     with pytest.raises(TaskError, match="unknown tier 'easy'"):
         landscape(transparent_task(), TransparentModel(), tier="easy")
+
+
+BUNDLED = [name for name, row in WORLD_TASKS.items() if row.labels]
+
+
+@functools.cache
+def whole_landscape(name: str) -> Landscape:
+    return landscape(name, "tiny")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_bars_hold_for_every_bundled_classification_task(name: str) -> None:
+    land = whole_landscape(name)
+    assert land.passed, str(land)
+    assert any(bar.passed for bar in land.bars if "untrained rewriter" in bar.name), str(land)
+
+
+@pytest.mark.slow
+def test_demonstrations_help_in_some_bundled_task() -> None:
+    bars = [bar for name in BUNDLED for bar in whole_landscape(name).bars]
+    assert any(bar.passed for bar in bars if bar.name.startswith("demonstrations")), bars
