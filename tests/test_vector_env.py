@@ -45,6 +45,7 @@ def test_a_vector_environment_is_so_many_scalar_ones(variant: str, mode: Autores
         lambda: make(variant),
         lambda n, m: make_vec(variant, n, m),
         num_envs=3,
+        steps=24,
         modes=[mode],
     )
 
@@ -61,11 +62,13 @@ def test_the_time_limit_is_gymnasiums(mode: AutoresetMode) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("variant", ["edit", "token"])
 def test_failed_calls_end_the_same_episodes(variant: str, mode: AutoresetMode) -> None:
+    def failing() -> Problem:
+        return Problem(transparent_task(SIZE), FailingModel())
+
     check_vector_env(
-        lambda: make(variant, problem=Problem(transparent_task(SIZE), FailingModel())),
-        lambda n, m: make_vec(
-            variant, n, m, problem=Problem(transparent_task(SIZE), FailingModel())
-        ),
+        lambda: make(variant, problem=failing()),
+        lambda n, m: make_vec(variant, n, m, problem=failing()),
+        steps=24,
         modes=[mode],
     )
 
