@@ -32,9 +32,9 @@ class PromptEdit(PromptMDP):
     replaces or deletes one word (or subword), or stops; where the task has a pool of solved
     examples, demonstrations can be edited as well. The edited prompt is scored on the training
     split and the change of its reward is paid, so that at discount 1 the return is what the last
-    prompt is worth above the first. Editing one prompt at test time is the setting of TEMPERA
-    (Zhang et al. 2023) and GrIPS (Prasad et al. 2023); what a head does to words not in the
-    vocabulary is plain replacement and deletion.
+    prompt is worth above the first. Searching prompts by edits is GrIPS (Prasad et al. 2023), a
+    learned editor of instruction and demonstrations TEMPERA (Zhang et al. 2023). Words of a start
+    prompt that are not in the vocabulary can be replaced and deleted, but not written.
 
     ## Action Space
 
