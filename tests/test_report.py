@@ -131,6 +131,7 @@ def _report(folder: Path, best: str | None = None) -> tuple[str, Reader, JSON]:
     run = RunFolder.create(folder, {"method": "hill_climbing", "note": "</pre><script>"})
     problem = Problem(task, TransparentModel(), budget=4000, events=run.log)
     result = make_optimizer("hill_climbing").optimize(problem, seed=0)
+    run.log.emit("warning", message="<b>collapsed</b>")
     if best is not None:
         result = replace(result, best=replace(result.best, prompt=Prompt(best)))
     record = record_of(result, problem, task)
@@ -154,6 +155,7 @@ def test_the_page_is_whole_and_self_contained(tmp_path: Path) -> None:
     score = best["test"]
     assert f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]" in reader.text
     assert "</pre><script>" in reader.text
+    assert "warning: <b>collapsed</b>" in reader.text
     assert "nan" not in reader.text.lower()
     assert page.count('<svg viewBox="0 0 720') == 1
 

@@ -181,6 +181,13 @@ def test_plain_display_prints_lines_without_control_characters() -> None:
     assert lines[1].endswith('"alpha beta gamma delta"')
 
 
+def test_a_warning_is_shown_at_once() -> None:
+    stream = io.StringIO()
+    with PlainDisplay({"queries": 200.0}, stream) as display:
+        display.emit("warning", message="the policy\x1b[2J collapsed")
+    assert stream.getvalue() == "warning: the policy [2J collapsed\n"
+
+
 def test_live_display_draws_on_a_terminal() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80, color_system=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import typer
@@ -124,6 +125,8 @@ def launch(config: JSON, folder: Path, *, resume: bool, report: bool, quiet: boo
 
     experiment = Experiment.of(config)
     display = make_display(experiment.budget, quiet=quiet)
+    # Methods also say their warnings as events: the display shows them, the report lists them.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"promptgym\.")
     try:
         return run_experiment(experiment, folder, resume=resume, display=display, report=report)
     except KeyboardInterrupt:

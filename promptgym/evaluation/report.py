@@ -35,6 +35,7 @@ def write_report(run: RunFolder, problem: Problem, result: JSON) -> Path:
     manual = problem.task.manual_prompts[0]
     sections = [
         f'<p class="best">{_prompt(best)}</p>',
+        _warnings(run),
         _numbers(result),
         _curve(run, result, problem.task.metric.name),
         _candidates(result),
@@ -87,6 +88,12 @@ def _table(head: Sequence[str], rows: Iterable[str]) -> str:
         for h in head
     )
     return f'<div class="wide"><table><tr>{cells}</tr>\n' + "\n".join(rows) + "</table></div>"
+
+
+def _warnings(run: RunFolder) -> str:
+    """Return what the method warned of, each thing once."""
+    said = dict.fromkeys(e["message"] for e in run.events() if e["kind"] == "warning")
+    return "".join(f'<p class="bad">warning: {escape(message)}</p>' for message in said)
 
 
 def _numbers(result: JSON) -> str:

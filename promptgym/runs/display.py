@@ -50,6 +50,7 @@ class Standing:
         dev: dev metric of the incumbent.
         prompt: the incumbent; before the first choice on dev, the best by reward.
         failures: failed calls so far in this session.
+        warning: the last warning of the method, e.g. that its policy collapsed.
     """
 
     budget: Mapping[str, float]
@@ -59,6 +60,7 @@ class Standing:
     dev: float | None = None
     prompt: Prompt | None = None
     failures: int = 0
+    warning: str = ""
     _since: tuple[float, float] | None = None  # clock and fraction at the first event
 
     @property
@@ -84,6 +86,8 @@ class Standing:
         elif kind == "incumbent":
             self.dev = fields.get("dev")
             self.prompt = Prompt.of(fields["prompt"])
+        elif kind == "warning":
+            self.warning = str(fields["message"])
 
     def _take_scores(self, fields: Mapping[str, Any]) -> None:
         """Take what a batch cost and earned."""
@@ -170,6 +174,8 @@ class LiveDisplay:
         lines = [Text(one_line(head, width)), Text(one_line(s.summary(), width))]
         if s.prompt is not None:
             lines.append(Text(f"best prompt: {s.prompt_line(width - 13)}", style="bold"))
+        if s.warning:
+            lines.append(Text(f"warning: {one_line(s.warning, 3 * width)}", style="yellow"))
         return Group(bar, *lines)
 
     def __enter__(self) -> LiveDisplay:
@@ -194,8 +200,10 @@ class PlainDisplay:
         self._shown = ""
 
     def emit(self, kind: str, **fields: Any) -> None:
-        """Take one event and print a line if one is due."""
+        """Take one event and print a line if one is due; warnings at once."""
         self.standing.take(kind, fields)
+        if kind == "warning":
+            print(f"warning: {one_line(self.standing.warning, 500)}", file=self._stream, flush=True)
         if time.monotonic() >= self._next and self.standing.spent:
             self._print()
 
