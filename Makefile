@@ -67,8 +67,10 @@ format: $(VENV)/.installed  ## let ruff put the code in order
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: $(VENV)/.installed  ## measure speed on this machine
-	$(PY) -m benchmarks $(BENCH_ARGS)
+bench: $(VENV)/.installed  ## measure speed on this machine: import, scoring, environment steps
+	$(PY) benchmarks/import_time.py
+	$(PY) benchmarks/scoring.py
+	$(PY) benchmarks/env_steps.py --seconds 5
 
 docs: $(VENV)/.docs-installed  ## build the documentation into site/
 	$(PY) docs/build.py
