@@ -344,7 +344,9 @@ class StopAt(ListSink):
 
 @pytest.mark.parametrize("error", [Stopped, KeyboardInterrupt])
 @pytest.mark.parametrize(("kind", "count"), [("scores", 1), ("scores", 23), ("policy", 17)])
-@pytest.mark.parametrize("options", [{}, {"replay": 4, "replay_pool": 6}])
+@pytest.mark.parametrize(
+    "options", [{"replay": 4, "replay_pool": 6}, {"memory": False, "length": 2}]
+)
 def test_a_stopped_run_resumes_exactly(
     policy_lm: str,
     tmp_path: Path,
