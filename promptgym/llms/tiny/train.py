@@ -1,0 +1,318 @@
+"""Train an embedded model: `python -m promptgym.llms.tiny.train causal --out DIR`.
+
+Everything is driven by step counts and seeds, so the same command gives the same run; `--resume`
+goes on from the last checkpoint with the same stream of documents. The run folder holds log.jsonl
+(one line every hundred steps), checkpoint.pt and, at the end, the model's own folder `model/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from promptgym.llms.tiny.batches import Batch, Plan, Stream
+from promptgym.llms.tiny.documents import (
+    ANSWER_WEIGHT,
+    Document,
+    Recipe,
+    write_document,
+    write_instruction,
+)
+from promptgym.llms.tiny.rewriting import write_rewriting
+from promptgym.llms.tiny.shapes import KINDS, fresh_model
+from promptgym.llms.tiny.tokenizer import build_tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What decides a run, apart from where it runs.
+
+    Attributes:
+        kind: "causal", "masked" or "rewriter".
+        steps: optimizer steps.
+        documents: documents a step.
+        learning_rate: its peak; warm-up over `warmup` steps, then a cosine to 3 %.
+        clean_until: part of the run over which the share of clean instructions falls from 0.75 to
+            `clean_end`.
+        simple_until: part of the run over which the share of simple inputs falls from 1 to 0.03,
+            and in which the answer distributions are sharpened.
+        several_until: part of the run in which masked documents hold several questions (see
+            `batches.collate`).
+    """
+
+    kind: str
+    steps: int
+    documents: int = 16
+    learning_rate: float = 4e-3
+    warmup: int = 100
+    clean_until: float = 0.35
+    clean_end: float = 0.05
+    several_until: float = 0.6
+    simple_until: float = 0.15
+    seed: int = 0
+
+
+DEFAULTS = {
+    "causal": Settings("causal", 5000),
+    "masked": Settings("masked", 5000),
+    "rewriter": Settings("rewriter", 1500, documents=48, learning_rate=1e-3),
+}
+
+
+def write_for(settings: Settings, rng: random.Random, progress: float) -> Document:
+    """One document of a run, given how far the run is."""
+    if settings.kind == "rewriter":
+        return write_rewriting(rng)
+    early = progress < settings.simple_until
+    recipe = Recipe(
+        masked=settings.kind == "masked",
+        questions=1 if settings.kind == "masked" and progress >= settings.several_until else 6,
+        shown=0.05 if early else 0.2,
+        clean=max(settings.clean_end, 0.8 * (1.0 - progress / settings.clean_until)),
+        simple=max(0.03, 1.0 - progress / settings.simple_until),
+        sharp=3.0 if early else 1.0,
+    )
+    if settings.kind == "causal" and not early and rng.random() < 0.06:
+        return write_instruction(rng)
+    return write_document(rng, recipe)
+
+
+def documents_for(settings: Settings, progress: float) -> int:
+    """Documents a batch: more where each holds one question only."""
+    single = settings.kind == "masked" and progress >= settings.several_until
+    return settings.documents * (3 if single else 1)
+
+
+class Optimizer:
+    """Muon (Jordan 2024) for the blocks' matrices, AdamW for embeddings, norms and biases."""
+
+    def __init__(self, model: torch.nn.Module, settings: Settings) -> None:
+        """Split the parameters between the two."""
+        matrices: list[torch.nn.Parameter] = []
+        others: list[torch.nn.Parameter] = []
+        for name, value in model.named_parameters():
+            inner = value.ndim == 2 and "embed" not in name and "lm_head" not in name
+            (matrices if inner else others).append(value)
+        rate = settings.learning_rate
+        self.parts = [
+            torch.optim.Muon(
+                matrices, lr=rate, weight_decay=0.02, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+            ),
+            torch.optim.AdamW(others, lr=rate, weight_decay=0.0, betas=(0.9, 0.98)),
+        ]
+        self._settings = settings
+
+    def step(self, number: int) -> None:
+        """One step at the scheduled learning rate; clears gradients."""
+        s = self._settings
+        warm = min(1.0, (number + 1) / s.warmup)
+        rate = (
+            s.learning_rate
+            * warm
+            * (0.03 + 0.97 * 0.5 * (1.0 + math.cos(math.pi * number / s.steps)))
+        )
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = rate
+            part.step()
+            part.zero_grad()
+
+
+def losses(model: Any, batch: Batch, device: torch.device) -> tuple[torch.Tensor, float, float]:
+    """Weighted cross-entropy to the target distributions.
+
+    Returns:
+        The loss to minimize; and over answers the excess over the targets' own entropy (the KL
+        divergence, nats) and the share whose most likely token is the target's.
+    """
+    ids, positions = (torch.from_numpy(x).to(device) for x in (batch.ids, batch.positions))
+    allowed = torch.from_numpy(batch.allowed).to(device)
+    places, choices = (torch.from_numpy(x).to(device) for x in (batch.places, batch.choices))
+    shares, weights = (torch.from_numpy(x).to(device) for x in (batch.shares, batch.weights))
+    hidden = model.base_model(
+        input_ids=ids, position_ids=positions, attention_mask=allowed
+    ).last_hidden_state
+    logits = model.lm_head(hidden.flatten(0, 1)[places]).float()
+    logprobs = functional.log_softmax(logits, dim=-1)
+    each = -(shares * logprobs.gather(1, choices)).sum(dim=1)
+    loss = (each * weights).sum() / weights.sum()
+    with torch.no_grad():
+        answers = weights == ANSWER_WEIGHT
+        entropy = -(shares * shares.clamp_min(1e-9).log()).sum(dim=1)
+        top = choices.gather(1, shares.argmax(dim=1, keepdim=True)).squeeze(1)
+        count = answers.sum().clamp_min(1)
+        right = ((logprobs.argmax(dim=1) == top) & answers).sum() / count
+        excess = ((each - entropy) * answers).sum() / count
+    return loss, float(excess), float(right)
+
+
+def save_checkpoint(
+    path: Path, model: torch.nn.Module, optimizer: Optimizer, step: int, settings: Settings
+) -> None:
+    """Write a checkpoint whole or not at all."""
+    state = {
+        "model": model.state_dict(),
+        "optimizer": [part.state_dict() for part in optimizer.parts],
+        "step": step,
+        "settings": asdict(settings),
+    }
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def load_checkpoint(
+    path: Path, model: torch.nn.Module, optimizer: Optimizer, settings: Settings
+) -> int:
+    """Load a checkpoint of the same settings; returns the number of steps done.
+
+    Raises:
+        ValueError: if the checkpoint was made with other settings.
+    """
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    if state["settings"] != asdict(settings):
+        raise ValueError(
+            f"{path} was made with {state['settings']}, this run has {asdict(settings)}"
+        )
+    model.load_state_dict(state["model"])
+    for part, saved in zip(optimizer.parts, state["optimizer"], strict=True):
+        part.load_state_dict(saved)
+    return int(state["step"])
+
+
+def export(model: Any, kind: str, folder: Path) -> None:
+    """Write a folder that plain `transformers` loads, weights as float16."""
+    import copy
+
+    half = copy.deepcopy(model).to("cpu").half()
+    half.save_pretrained(folder)
+    build_tokenizer(kind, folder)
+
+
+def train(
+    settings: Settings,
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    init: Path | None = None,
+    stop: int | None = None,
+    every: int = 100,
+    shape: dict[str, int] | None = None,
+) -> Any:
+    """Run the training, or go on with it.
+
+    Args:
+        settings: the run.
+        out: its folder.
+        resume: go on from `out/checkpoint.pt` if there is one.
+        device: "cpu", "cuda", or "auto" for a GPU if there is one.
+        init: folder of a model to start from instead of random weights.
+        stop: leave after this many steps, with a checkpoint, as if interrupted.
+        every: steps between log lines; a checkpoint every fifth.
+        shape: other sizes than `fresh_model`'s.
+
+    Returns:
+        The trained model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    where = torch.device(
+        "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(settings.seed)
+    if init is None:
+        model: Any = fresh_model(settings.kind, **(shape or {}))
+    else:
+        model = AutoModelForCausalLM.from_pretrained(init, dtype=torch.float32)
+    model.to(where).train()
+    optimizer = Optimizer(model, settings)
+    checkpoint, done = out / "checkpoint.pt", 0
+    if resume and checkpoint.is_file():
+        done = load_checkpoint(checkpoint, model, optimizer, settings)
+    plan = Plan(
+        write=partial(write_for, settings),
+        size=partial(documents_for, settings),
+        seed=settings.seed,
+        steps=settings.steps,
+        causal=settings.kind != "masked",
+    )
+    stream = Stream(plan)
+    last = min(settings.steps, stop or settings.steps)
+    totals, started = [0.0] * 4, time.perf_counter()
+    for step in range(done, last):
+        batch = stream.batch(step)
+        loss, excess, right = losses(model, batch, where)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step(step)
+        figures = (float(loss.detach()), excess, right, batch.ids.size)
+        totals = [a + b for a, b in zip(totals, figures, strict=True)]
+        if (step + 1) % every == 0:
+            seconds = time.perf_counter() - started
+            _log(out, step + 1, [total / every for total in totals], seconds)
+            totals, started = [0.0] * 4, time.perf_counter()
+        if (step + 1) % (5 * every) == 0 or step + 1 == last:
+            save_checkpoint(checkpoint, model, optimizer, step + 1, settings)
+    stream.close()
+    if last == settings.steps:
+        export(model, settings.kind, out / "model")
+    return model
+
+
+def _log(out: Path, step: int, means: list[float], seconds: float) -> None:
+    """Append one line to the log and print it."""
+    line = {
+        "step": step,
+        "loss": round(means[0], 4),
+        "answer_excess_nats": round(means[1], 4),
+        "answer_agreement": round(means[2], 4),
+        "tokens_per_step": round(means[3]),
+        "seconds": round(seconds, 1),
+    }
+    with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write(json.dumps(line) + "\n")
+    print(json.dumps(line), flush=True)
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description="Train an embedded model.")
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--init",
+        type=Path,
+        help="model folder to start from; the rewriter starts from the causal one",
+    )
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    default = DEFAULTS[args.kind]
+    values = asdict(default) | {"seed": args.seed, "steps": args.steps or default.steps}
+    init = args.init
+    if args.kind == "rewriter" and init is None:
+        from promptgym.llms.tiny import weights_path
+
+        init = weights_path("causal")
+    train(Settings(**values), args.out, resume=args.resume, device=args.device, init=init)
+
+
+if __name__ == "__main__":
+    main()

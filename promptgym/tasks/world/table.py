@@ -1,0 +1,126 @@
+"""The bundled tasks of the text world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from promptgym.tasks.world.cues import vocabulary
+from promptgym.tasks.world.inputs import labels_of
+
+
+@dataclass(frozen=True, slots=True)
+class WorldTask:
+    """What a task of the text world is.
+
+    Attributes:
+        name: family and question, such as "review-author".
+        family: kind of input: "review", "news" or "words".
+        tier: "standard", "hard" or "generation".
+        description: what is asked, and how difficult it is and why.
+        labels: the closed set of answers, one word each; None where answers are generated.
+        metric: "accuracy" or "exact_match".
+        manual_prompt: what a person would write first.
+        best_known_prompt: the best prompt found by search so far.
+        vocabulary: the words a searcher may use.
+    """
+
+    name: str
+    family: str
+    tier: str
+    description: str
+    labels: tuple[str, ...] | None
+    metric: str
+    manual_prompt: str
+    best_known_prompt: str
+    vocabulary: tuple[str, ...]
+
+    @property
+    def question(self) -> str:
+        """The question's name within its family."""
+        return self.name.partition("-")[2]
+
+
+_STANDARD = (
+    "Standard: the default is hasty reading, which takes a negated or mislabelled input at its "
+    "face value; every careful word helps a little, so there is a slope all the way up."
+)
+_HARD = (
+    "Hard: careful words and words of scope help only together, and one kind alone does harm, "
+    "as do hasty words; changing one word at a time gets stuck."
+)
+_GENERATION = (
+    "Generation: the answer's words are generated; several questions about the words compete for "
+    "the prompt."
+)
+_DESCRIPTIONS = {
+    "review-author": f"Did the author of a review like the product? {_STANDARD}",
+    "review-critics": f"Did the critics a review mentions like the product? {_STANDARD}",
+    "news-topic": f"Which topic is a news line about, whatever desk filed it? {_STANDARD}",
+    "review-price": f"Does a review find the price good? {_HARD}",
+    "review-staff": f"Does a review find the staff good? {_HARD}",
+    "news-outcome": f"Did the event in a news line end well? {_HARD}",
+    "words-opposite": f"The opposite of the adjective in a list of words. {_GENERATION}",
+    "words-code": f"The code word of the first noun in a list of words. {_GENERATION}",
+    "words-ends": f"The first and the last word of a list, two words. {_GENERATION}",
+}
+_PROMPTS = {  # the manual one and the best known one
+    "review-author": (
+        "what is the opinion of the author ?",
+        "author carefully closely precisely closely",
+    ),
+    "review-critics": (
+        "what is the opinion of the critics ?",
+        "critics carefully closely precisely closely",
+    ),
+    "news-topic": (
+        "what is the topic of the news ?",
+        "topic subject carefully closely precisely thorough closely precisely",
+    ),
+    "review-price": ("what is the view of the price ?", "price carefully context closely sentence"),
+    "review-staff": ("what is the view of the staff ?", "staff carefully context closely sentence"),
+    "news-outcome": (
+        "what is the outcome of the news ?",
+        "outcome carefully context closely sentence",
+    ),
+    "words-opposite": ("write the contrast word", "opposite antonym contrary"),
+    "words-code": ("write the noun in secret", "code cipher translate"),
+    "words-ends": ("write the first and last word", "ends edges outermost"),
+}
+
+
+def _labels(question: str) -> tuple[str, ...] | None:
+    """The labels in a fixed order."""
+    labels = labels_of(question)
+    return tuple(labels) if labels else None
+
+
+def _tier(labels: tuple[str, ...] | None, description: str) -> str:
+    """The tier a description states."""
+    return "generation" if labels is None else "hard" if description.endswith(_HARD) else "standard"
+
+
+def _tasks() -> dict[str, WorldTask]:
+    """All tasks by name."""
+    words = vocabulary()
+    tasks = {}
+    for name, description in _DESCRIPTIONS.items():
+        family, _, question = name.partition("-")
+        labels = _labels(question)
+        tasks[name] = WorldTask(
+            name=name,
+            family=family,
+            tier=_tier(labels, description),
+            description=description,
+            labels=labels,
+            metric="accuracy" if labels else "exact_match",
+            manual_prompt=_PROMPTS[name][0],
+            best_known_prompt=_PROMPTS[name][1],
+            vocabulary=words,
+        )
+    return tasks
+
+
+WORLD_TASKS: dict[str, WorldTask] = _tasks()
+TEMPLATE = "<text> {input} <instruction> {prompt} <answer>"
+MASKED_TEMPLATE = "<text> {input} <instruction> {prompt} <answer> {mask}"
+DEMONSTRATION = "<text> {input} <answer> {answer} <eos> "
