@@ -29,6 +29,9 @@ class PPOEditConfig:
         value: weight of the value loss.
         max_grad_norm: largest gradient norm.
         extractor: "mlp" or "attention", see `PromptFeatures`.
+        words: "model": the policy reads and chooses words by the target model's own input
+            embeddings (see `WordPolicy`), where that model is one of transformers; "learned", or
+            any other model: by embeddings and logits of its own.
         embedding: width of a word.
         hidden: features.
         layers: encoder layers (attention).
@@ -58,6 +61,7 @@ class PPOEditConfig:
     value: float = 0.5
     max_grad_norm: float = 0.5
     extractor: Literal["mlp", "attention"] = "mlp"
+    words: Literal["model", "learned"] = "model"
     embedding: int = 32
     hidden: int = 128
     layers: int = 3
@@ -75,6 +79,8 @@ class PPOEditConfig:
         for name in ("num_envs", "n_steps", "batch_size", "epochs", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"ppo_edit: {name} must be at least 1, got {getattr(self, name)}")
+        if self.words not in ("model", "learned"):
+            raise ConfigError(f"ppo_edit: words must be 'model' or 'learned', got {self.words!r}")
         if self.steps is not None and self.steps < 1:
             raise ConfigError(f"ppo_edit: steps must be at least 1 or None, got {self.steps}")
         if self.num_envs * self.n_steps < 2:
@@ -96,6 +102,7 @@ PRESETS: dict[str, PPOEditConfig] = {
         gamma=0.99,
         entropy=0.005,
         extractor="attention",
+        words="learned",
         embedding=48,
         demonstrations=None,
         reward_scale=200.0,
@@ -113,6 +120,7 @@ PRESETS: dict[str, PPOEditConfig] = {
         gamma=0.999,
         entropy=0.01,
         extractor="attention",
+        words="learned",
         embedding=48,
         demonstrations=None,
         reward_scale=200.0,

@@ -24,6 +24,7 @@ from promptgym.agents import ppo_state
 from promptgym.agents.checkpoint import read_checkpoint, write_checkpoint
 from promptgym.agents.ppo_config import PRESETS
 from promptgym.agents.ppo_features import PromptFeatures
+from promptgym.agents.ppo_policy import WordPolicy, vocabulary_vectors
 from promptgym.agents.ppo_progress import Progress
 from promptgym.envs.prompt_edit import make, make_vec
 from promptgym.errors import ConfigError
@@ -33,7 +34,7 @@ from promptgym.prompts import Prompt
 from promptgym.search import Result, Selection
 from promptgym.search.journal import JournaledProblem, describe, examples_id, journaled
 from promptgym.search.watch import WatchedProblem
-from promptgym.types import JSON
+from promptgym.types import JSON, FloatArray
 
 CHECKPOINT = "ppo_edit.safetensors"
 SAMPLES = 32
@@ -236,7 +237,7 @@ class PPOEdit:
         """
         options, observation_space, action_space, weights = ppo_state.load_policy(folder)
         agent = cls(**options)
-        agent.model = agent._make_ppo(None, 0)
+        agent.model = agent._make_ppo(None, 0, ppo_state.vectors_in(weights))
         agent.model.observation_space, agent.model.action_space = observation_space, action_space
         agent.model.n_envs = agent.config.num_envs
         agent.model._setup_model()
@@ -263,14 +264,26 @@ class PPOEdit:
             problem=self.watched,
             **self._env_arguments(),
         )
-        return self._make_ppo(SB3VecEnv(vector), seed)
+        vectors = None
+        if self.config.words == "model":
+            vectors = vocabulary_vectors(self.watched.model, vector.mdp)
+        return self._make_ppo(SB3VecEnv(vector), seed, vectors)
 
-    def _make_ppo(self, env: SB3VecEnv | None, seed: int) -> Any:
-        """Return MaskablePPO with the hyperparameters; without networks if there is no `env`."""
+    def _make_ppo(
+        self, env: SB3VecEnv | None, seed: int, vectors: tuple[FloatArray, FloatArray] | None
+    ) -> Any:
+        """Return MaskablePPO with the hyperparameters; without networks if there is no `env`.
+
+        Args:
+            env: where it learns.
+            seed: of everything.
+            vectors: of the ids in observations and of the words in actions; None to learn them.
+        """
         c = self.config
         rate = c.learning_rate
+        seen, written = vectors or (None, None)
         return MaskablePPO(
-            "MultiInputPolicy",
+            WordPolicy,
             env,
             learning_rate=(lambda left: rate * left) if c.decay else rate,
             n_steps=c.n_steps,
@@ -291,7 +304,9 @@ class PPOEdit:
                     "hidden": c.hidden,
                     "layers": c.layers,
                     "heads": c.heads,
+                    "vectors": seen,
                 },
+                "vectors": written,
             },
             seed=seed,
             device="cpu",

@@ -15,6 +15,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from promptgym.errors import ConfigError
+from promptgym.types import FloatArray
 
 Kind = Literal["mlp", "attention"]
 
@@ -22,8 +23,8 @@ Kind = Literal["mlp", "attention"]
 class PromptFeatures(BaseFeaturesExtractor):  # type: ignore[misc]  # untyped base
     """Embedded ids and plain numbers -> one feature vector.
 
-    `mlp`: embeddings, flattened, beside the numbers, through one tanh layer. Word preference is
-    learned almost without context on the embedded models, so this is enough there.
+    `mlp`: embeddings by place, their sum over places (/ sqrt of the length: whether a word stands
+    in the prompt matters more than where) and the numbers, through one tanh layer.
 
     `attention`: a transformer encoder over the words (learned positions, padding masked) and one
     more place that holds the numbers; features are the mean over the words and that place, through
@@ -40,6 +41,7 @@ class PromptFeatures(BaseFeaturesExtractor):  # type: ignore[misc]  # untyped ba
         hidden: int = 128,
         layers: int = 3,
         heads: int = 3,
+        vectors: FloatArray | None = None,
     ) -> None:
         """Build the layers.
 
@@ -50,6 +52,8 @@ class PromptFeatures(BaseFeaturesExtractor):  # type: ignore[misc]  # untyped ba
             hidden: features.
             layers: encoder layers (attention only).
             heads: attention heads (attention only).
+            vectors: fixed vectors of the ids of `tokens`, shape (ids, D), which are then projected
+                instead of learned; None learns an embedding of each id.
 
         Raises:
             ConfigError: for an unknown kind, or a width that the heads do not divide.
@@ -65,10 +69,16 @@ class PromptFeatures(BaseFeaturesExtractor):  # type: ignore[misc]  # untyped ba
         numbers = sum(spaces.flatdim(observation_space[k]) for k in self.number_keys)
         places = sum(spaces.flatdim(observation_space[k]) for k in self.id_keys)
         self.embeddings = nn.ModuleDict(
-            {k: nn.Embedding(ids_of(observation_space[k]), width) for k in self.id_keys}
+            {
+                k: nn.Embedding(ids_of(observation_space[k]), width)
+                if vectors is None or k != "tokens"
+                else Projected(vectors, width)
+                for k in self.id_keys
+            }
         )
         if kind == "mlp":
-            self.out = nn.Sequential(nn.Linear(places * width + numbers, hidden), nn.Tanh())
+            size = (places + 1) * width + numbers
+            self.out = nn.Sequential(nn.Linear(size, hidden), nn.Tanh())
             return
         self.positions = nn.Parameter(torch.randn(places, width) * 0.02)
         self.numbers = nn.Linear(numbers, width)
@@ -83,17 +93,35 @@ class PromptFeatures(BaseFeaturesExtractor):  # type: ignore[misc]  # untyped ba
         ids = {k: observation[k].long() for k in self.id_keys}
         words = torch.cat([self.embeddings[k](ids[k]) for k in self.id_keys], dim=1)
         numbers = torch.cat([observation[k].flatten(1).float() for k in self.number_keys], dim=1)
-        if self.kind == "mlp":
-            return self.out(torch.cat([words.flatten(1), numbers], dim=1))  # type: ignore[no-any-return]
         padding = torch.cat([ids[k] == 0 for k in self.id_keys], dim=1)
+        weight = (~padding).float()[..., None]
+        if self.kind == "mlp":
+            words = words * weight
+            bag = words.sum(1) / weight.sum(1).clamp(min=1.0).sqrt()
+            return self.out(torch.cat([words.flatten(1), bag, numbers], dim=1))  # type: ignore[no-any-return]
         last = self.numbers(numbers)[:, None]
         shown = torch.cat([padding, torch.zeros_like(padding[:, :1])], dim=1)
         states = self.encoder(
             torch.cat([words + self.positions, last], dim=1), src_key_padding_mask=shown
         )
-        weight = (~padding).float()[..., None]
         mean = (states[:, :-1] * weight).sum(1) / weight.sum(1).clamp(min=1.0)
         return self.out(torch.cat([mean, states[:, -1]], dim=1))  # type: ignore[no-any-return]
+
+
+class Projected(nn.Module):
+    """Ids -> fixed vectors -> a learned linear map of them."""
+
+    table: torch.Tensor
+
+    def __init__(self, vectors: FloatArray, width: int) -> None:
+        """Take vectors, shape (ids, D), and the width wanted."""
+        super().__init__()
+        self.register_buffer("table", torch.as_tensor(vectors, dtype=torch.float32))
+        self.map = nn.Linear(vectors.shape[1], width, bias=False)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return embeddings (..., width) of ids (...)."""
+        return self.map(self.table[ids])  # type: ignore[no-any-return]
 
 
 def holds_ids(space: spaces.Space[Any]) -> bool:

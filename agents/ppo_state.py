@@ -27,7 +27,7 @@ from promptgym.agents.checkpoint import (
 )
 from promptgym.agents.spaces import space_from_json, space_to_json
 from promptgym.errors import ConfigError
-from promptgym.types import JSON
+from promptgym.types import JSON, FloatArray
 
 AGENT = "ppo_edit"
 
@@ -73,7 +73,9 @@ def restore_training(model: Any, tensors: Tensors, state: JSON) -> None:
 def save_policy(folder: Path, model: Any, options: JSON) -> None:
     """Write `policy.safetensors` (weights) and `policy.json` (hyperparameters and spaces)."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {n: t.detach().cpu().contiguous().clone() for n, t in _unique(model).items()}
+    weights = {
+        n: t.detach().cpu().contiguous().clone() for n, t in model.policy.state_dict().items()
+    }
     about = {
         "agent": AGENT,
         "options": options,
@@ -109,7 +111,10 @@ def load_policy(folder: Path) -> tuple[JSON, spaces.Space[Any], spaces.Space[Any
     )
 
 
-def _unique(model: Any) -> Tensors:
-    """Return the weights; SB3 lists a shared extractor three times, and each is written."""
-    weights: Tensors = dict(model.policy.state_dict())
-    return weights
+def vectors_in(weights: Tensors) -> tuple[FloatArray, FloatArray] | None:
+    """Return the word vectors that a saved policy holds (see `WordPolicy`), if any."""
+    seen = weights.get("features_extractor.embeddings.tokens.table")
+    written = weights.get("action_net.words")
+    if seen is None or written is None:
+        return None
+    return seen.double().numpy(), written.double().numpy()

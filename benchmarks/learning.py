@@ -1,0 +1,256 @@
+"""Figure 2: what learned policies and searches reach at equal queries, on standard and hard tasks.
+
+Runs cells (task x method x seed) into a folder, one JSON file a cell; cells that are there are not
+run again, and one that was interrupted goes on from its checkpoint. Every cell is one
+`optimize(problem, seed)` under the same cap on queries; the test split is asked at the end only, by
+`promptgym.evaluate`, which charges nothing to the budget.
+
+    python benchmarks/learning.py run --out runs/learning --jobs 2
+    python benchmarks/learning.py report --out runs/learning
+
+`report` writes `table.md` and `curves.png`: held-out accuracy of the best-by-dev prompt, of the
+greedy prompt and the mean over the policy's own samples; means over seeds with 95 % bootstrap
+intervals, and the difference to the keep-the-best climber with its interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    # name in tables: (registered name, options)
+    "rlprompt published": ("rlprompt:published", {}),
+    "rlprompt repaired": ("rlprompt:repaired", {}),
+    "ppo": ("ppo_edit", {}),
+    "random": ("random_tokens", {}),
+    "climber": ("hill_climbing", {}),
+}
+CLIMBER = "climber"
+TASKS = ("review-author", "review-critics", "review-price", "news-outcome")
+PROMPTS = 4000
+"""The budget in prompts scored on the whole training split (queries = prompts x its size)."""
+RESAMPLES = 10_000
+Cell = tuple[str, str, int]
+
+
+def cell_path(out: Path, cell: Cell) -> Path:
+    """Return where a cell's result lies."""
+    task, method, seed = cell
+    return out / "cells" / f"{task}.{method.replace(' ', '-')}.{seed}.json"
+
+
+def run_cell(out: Path, cell: Cell, prompts: int, model: str) -> str:
+    """Run one cell (or go on with it) and write its file; return one line about it."""
+    import torch
+
+    from promptgym import __version__
+    from promptgym.agents import make_optimizer
+    from promptgym.evaluation import evaluate
+    from promptgym.llms import load_model
+    from promptgym.problem import Problem
+    from promptgym.tasks import load_task
+
+    torch.set_num_threads(1)
+    name, method, seed = cell
+    task, target = load_task(name), load_model(model)
+    budget = prompts * len(task.train)
+    registered, options = METHODS[method]
+    folder = out / "checkpoints" / cell_path(out, cell).stem
+    started = time.monotonic()
+    result = make_optimizer(registered, **options).optimize(
+        Problem(task, target, budget=budget), seed, checkpoint_dir=folder, resume=True
+    )
+    seconds = time.monotonic() - started
+
+    def test(rows: list[Any]) -> list[float]:
+        return [float(v) for v in evaluate(rows, task, target).mean] if rows else []
+
+    curve = test([row["prompt"] for row in result.history])
+    record = {
+        "task": name,
+        "method": method,
+        "options": {"name": registered, **options},
+        "seed": seed,
+        "budget": budget,
+        "model": target.name,
+        "promptgym": __version__,
+        "best": {"prompt": result.best.prompt.to_json(), "dev": result.best.dev},
+        "test": test([result.best.prompt])[0],
+        "curve": [[row["queries"], t] for row, t in zip(result.history, curve, strict=True)],
+        "greedy": (test([result.policy["greedy"]]) or [None])[0] if result.policy else None,
+        "samples": test(result.policy.get("samples", [])) if result.policy else [],
+        "policy": result.policy,
+        "spent": result.spent,
+        "seconds": round(seconds, 1),
+    }
+    path = cell_path(out, cell)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    return f"{path.stem}: test {record['test']:.3f} in {seconds:.0f} s"
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run what is missing, `--jobs` cells at a time, one torch thread each."""
+    out = Path(arguments.out)
+    cells = [
+        cell
+        for seed, task, method in itertools.product(
+            range(arguments.seeds), arguments.tasks, arguments.methods
+        )
+        if not cell_path(out, cell := (task, method, seed)).exists()
+    ]
+    print(f"{len(cells)} cells to run")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
+        jobs = [pool.submit(run_cell, out, c, arguments.prompts, arguments.model) for c in cells]
+        for job in as_completed(jobs):
+            print(job.result(), flush=True)
+
+
+def interval(values: list[float], seed: int = 0) -> tuple[float, float, float]:
+    """Return mean and 95 % percentile-bootstrap interval over seeds; NaN ends for one seed."""
+    x = np.array(values, dtype=np.float64)
+    if len(x) < 2:
+        return float(x.mean()) if len(x) else float("nan"), float("nan"), float("nan")
+    draws = np.random.default_rng(seed).integers(len(x), size=(RESAMPLES, len(x)))
+    low, high = np.quantile(x[draws].mean(axis=1), [0.025, 0.975])
+    return float(x.mean()), float(low), float(high)
+
+
+def difference(a: list[float], b: list[float], seed: int = 0) -> tuple[float, float, float]:
+    """Return mean(a) - mean(b) and its 95 % interval, both sets of seeds resampled."""
+    x, y = np.array(a), np.array(b)
+    if min(len(x), len(y)) < 2:
+        return float("nan"), float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    draws_x = x[rng.integers(len(x), size=(RESAMPLES, len(x)))].mean(axis=1)
+    draws_y = y[rng.integers(len(y), size=(RESAMPLES, len(y)))].mean(axis=1)
+    low, high = np.quantile(draws_x - draws_y, [0.025, 0.975])
+    return float(x.mean() - y.mean()), float(low), float(high)
+
+
+def shown(triple: tuple[float, float, float], sign: str = "") -> str:
+    """Write `mean [low, high]`."""
+    mean, low, high = triple
+    if np.isnan(mean):
+        return "-"
+    ends = "" if np.isnan(low) else f" [{low:{sign}.3f}, {high:{sign}.3f}]"
+    return f"{mean:{sign}.3f}{ends}"
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Return the table as Markdown, one part a task."""
+    lines = []
+    for task in dict.fromkeys(r["task"] for r in records):
+        rows = [r for r in records if r["task"] == task]
+        budgets = sorted({r["budget"] for r in rows})
+        lines += [
+            f"## {task}",
+            "",
+            f"Budget {', '.join(f'{b:,}' for b in budgets)} queries; model {rows[0]['model']}.",
+            "",
+            "| method | seeds | best by dev | minus climber | greedy | policy's samples | seconds |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        climber = [r["test"] for r in rows if r["method"] == CLIMBER]
+        for method in METHODS:
+            own = [r for r in rows if r["method"] == method]
+            if not own:
+                continue
+            best = [r["test"] for r in own]
+            gap = (float("nan"),) * 3 if method == CLIMBER else difference(best, climber)
+            greedy = interval([r["greedy"] for r in own if r["greedy"] is not None])
+            samples = interval([float(np.mean(r["samples"])) for r in own if r["samples"]])
+            seconds = np.median([r["seconds"] for r in own])
+            lines.append(
+                f"| {method} | {len(own)} | {shown(interval(best))} | {shown(gap, '+')} "
+                f"| {shown(greedy)} | {shown(samples)} | {seconds:.0f} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def plot(records: list[dict[str, Any]], path: Path) -> None:
+    """Draw the anytime curves: test accuracy of the incumbent against queries, mean over seeds."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    tasks = list(dict.fromkeys(r["task"] for r in records))
+    figure = Figure(figsize=(4.2 * len(tasks), 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    for place, task in enumerate(tasks, start=1):
+        axes = figure.add_subplot(1, len(tasks), place)
+        for number, method in enumerate(METHODS):
+            own = [r for r in records if r["task"] == task and r["method"] == method]
+            if not own:
+                continue
+            grid = np.linspace(0, max(r["budget"] for r in own), 201)
+            values = np.array([held(r["curve"], grid) for r in own])
+            bands = np.array([interval(v[~np.isnan(v)].tolist()) for v in values.T])
+            axes.plot(grid, bands[:, 0], color=f"C{number}", label=method)
+            axes.fill_between(grid, bands[:, 1], bands[:, 2], color=f"C{number}", alpha=0.15, lw=0)
+        axes.set(title=task, xlabel="queries", ylim=(0.45, 1.02))
+        axes.grid(alpha=0.3)
+        if place == 1:
+            axes.set_ylabel("test accuracy of the prompt chosen on dev")
+            axes.legend(fontsize="small")
+    figure.savefig(path, dpi=130)
+
+
+def held(curve: list[list[float]], grid: Any) -> Any:
+    """Return the last value at or before each point of the grid; NaN before the first."""
+    at = np.array([x for x, _ in curve])
+    values = np.array([np.nan, *(v for _, v in curve)])
+    return values[np.searchsorted(at, grid, side="right")]
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Write the table and the plot of all cells of the folder."""
+    out = Path(arguments.out)
+    files = sorted((out / "cells").glob("*.json"))
+    if not files:
+        raise SystemExit(f"{out} has no cells; run `python benchmarks/learning.py run` first")
+    records = [json.loads(f.read_text(encoding="utf-8")) for f in files]
+    order = {task: i for i, task in enumerate(TASKS)}
+    records.sort(key=lambda r: (order.get(r["task"], len(order)), r["task"], r["seed"]))
+    text = table(records)
+    (out / "table.md").write_text(text, encoding="utf-8")
+    plot(records, out / "curves.png")
+    print(text)
+    print(f"wrote {out / 'table.md'} and {out / 'curves.png'}")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(required=True)
+    for name, function in (("run", run), ("report", report)):
+        command = commands.add_parser(name, help=function.__doc__)
+        command.add_argument("--out", default="runs/learning", help="results folder")
+        command.set_defaults(function=function)
+        if name == "run":
+            command.add_argument("--tasks", nargs="+", default=list(TASKS))
+            command.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+            command.add_argument("--seeds", type=int, default=5, help="seeds 0 ... N - 1")
+            command.add_argument("--prompts", type=int, default=PROMPTS, help="budget in prompts")
+            command.add_argument("--model", default="tiny")
+            command.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args()
+    arguments.function(arguments)
+
+
+if __name__ == "__main__":
+    main()
