@@ -208,7 +208,7 @@ def make_sb3_env(env_id: str, num_envs: int, *, seed: int | None = None, **kwarg
     from stable_baselines3.common.vec_env import VecMonitor
 
     env = gymnasium.make_vec(
-        env_id, num_envs=num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs
+        env_id, num_envs=num_envs, autoreset_mode=AutoresetMode.SAME_STEP.value, **kwargs
     )
     adapted = SB3VecEnv(env)
     if seed is not None:
