@@ -40,7 +40,7 @@ test: $(VENV)/.installed  ## build the wheel, install it, run pytest and mypy ag
 	rm -rf build dist
 	$(PY) -m build --wheel --outdir dist .
 	@set -e; work=$$(mktemp -d); \
-	trap 'rm -rf "$$work"; $(PIP) install --quiet $(PIP_ARGS) --no-deps -e "$(ROOT)"' EXIT; \
+	trap 'cd "$(ROOT)"; rm -rf "$$work"; $(PIP) install --quiet $(PIP_ARGS) --no-deps -e "$(ROOT)"' EXIT; \
 	$(PIP) install --quiet --force-reinstall --no-deps dist/*.whl; \
 	cd "$$work"; \
 	echo "pytest, on the installed wheel"; \
