@@ -59,25 +59,23 @@ class CausalEngine:
         self.model = model
         self.batch_tokens = batch_tokens
         self.device = next(model.parameters()).device
-        base = getattr(model, getattr(model, "base_model_prefix", ""), None)
-        self.head = HeadTap(model, base)
         self.takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         self.window = sliding_window(model.config)
         self.store = PrefixStore(kv_cache_bytes)
         self.wave_bytes = max(kv_cache_bytes, 64 * 2**20)
         self.shares = kv_cache_bytes > 0
         self._bytes_per_token = 0
-        self._probe()
+        half = next(model.parameters()).dtype != torch.float32
+        self._probe(0.25 if half else 2e-4)
 
     @torch.inference_mode()
-    def _probe(self) -> None:
+    def _probe(self, tolerance: float) -> None:
         """Compare the savings with plain passes, on made-up tokens; switch off what differs."""
-        half = next(self.model.parameters()).dtype != torch.float32
-        tolerance = 0.25 if half else 2e-4
         size = self.model.get_input_embeddings().weight.shape[0]
         rows = [[(7 * i + 3 * j + 1) % size for j in range(n)] for i, n in ((0, 7), (1, 9), (2, 9))]
         ids = torch.tensor([row[:7] for row in rows], device=self.device)
-        self.head.check(tolerance, input_ids=ids, attention_mask=torch.ones_like(ids))
+        trial = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        self.head = HeadTap(self.model, tolerance, **trial)
         if not self.shares:
             return
         columns = torch.arange(min(size, 64), device=self.device)

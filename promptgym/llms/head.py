@@ -11,25 +11,52 @@ class HeadTap:
     """Runs a model's own forward pass with its head applied to chosen positions only.
 
     The head over every position and the whole vocabulary is half of the work of a small model, and
-    all but one position is thrown away. A hook on the base model hands the chosen rows alone to
-    whatever follows it, so that biases, transforms, scaling and soft caps of any architecture stay
-    the model's own. `active` is False where a model has no such base; then the full logits are
-    computed and cut.
+    all but one position is thrown away. A hook on the module that the head reads hands the chosen
+    rows alone to whatever follows it, so that biases, transforms, scaling and soft caps of any
+    architecture stay the model's own. Which module that is, if any, is found by trying.
+
+    Attributes:
+        base: the hooked module; None where no hook gives the same logits as the full head. Then the
+            full logits are computed and cut.
     """
 
-    def __init__(self, model: Any, base: Any | None) -> None:
-        """Hook the module whose first output the head reads; None for a model without one."""
+    def __init__(self, model: Any, tolerance: float, **inputs: Any) -> None:
+        """Find the module to hook.
+
+        Args:
+            model: a transformers model with a language-model head.
+            tolerance: largest difference of a logit from the full head's.
+            inputs: what the model's forward takes, for the trial: at least two positions.
+        """
         self.model = model
-        self.base = base
-        self.active = base is not None and base is not model
+        self.base: Any | None = None
         self._take: tuple[torch.Tensor, torch.Tensor] | None = None
-        if base is not None and self.active:
-            base.register_forward_hook(self._hook)
+        with torch.inference_mode():
+            full = model(**inputs).logits
+            for module in _candidates(model):
+                hook = module.register_forward_hook(self._hook)
+                self.base = module
+                if self._same(full, tolerance, inputs):
+                    return
+                hook.remove()
+        self.base = None
+
+    def _same(self, full: torch.Tensor, tolerance: float, inputs: dict[str, Any]) -> bool:
+        """Whether the hook in place gives the full head's logits."""
+        rows = torch.arange(full.shape[0], device=full.device)
+        columns = (rows + 1) % full.shape[1]
+        want = full[rows, columns].float()
+        try:
+            cut, output = self.logits(rows, columns, **inputs)
+        except (RuntimeError, IndexError, AttributeError, TypeError, ValueError):
+            return False  # a forward that needs the whole sequence behind this module
+        small = output.logits.shape[:2] == (1, len(rows))
+        return small and cut.shape == want.shape and bool((cut - want).abs().max() < tolerance)
 
     @property
     def reader(self) -> Any:
         """What reads tokens without any head, where there is such a thing."""
-        return self.base if self.active and self.base is not None else self.model
+        return self.model if self.base is None else self.base
 
     def _hook(self, module: Any, args: Any, output: Any) -> Any:
         """Cut the hidden states to the positions asked for."""
@@ -49,7 +76,7 @@ class HeadTap:
             columns: sequence index of every position, shape (W,).
             inputs: what the model's forward takes.
         """
-        if not self.active:
+        if self.base is None:
             output = self.model(**inputs)
             return output.logits[rows, columns].float(), output
         self._take = (rows, columns)
@@ -59,25 +86,15 @@ class HeadTap:
             self._take = None
         return output.logits[0].float(), output
 
-    def check(self, tolerance: float, **inputs: Any) -> None:
-        """Compare one pass with the full head; switch the tap off if they differ."""
-        if not self.active:
-            return
-        full = self.model(**inputs).logits
-        batch, width = full.shape[:2]
-        rows = torch.arange(batch, device=full.device)
-        columns = torch.full_like(rows, width - 1)
-        try:
-            cut, _ = self.logits(rows, columns, **inputs)
-            same = cut.shape == full[:, -1].shape
-            self.active = same and bool((cut - full[:, -1].float()).abs().max() < tolerance)
-        except (RuntimeError, IndexError, AttributeError, TypeError):
-            self.active = False  # a forward that needs the whole sequence after its base
 
-
-def last_positions(lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (rows, columns) of the last token of right-padded sequences."""
-    return torch.arange(len(lengths), device=lengths.device), lengths - 1
+def _candidates(model: Any) -> list[Any]:
+    """Return the modules that a head may read, the likeliest first."""
+    found = [getattr(model, getattr(model, "base_model_prefix", ""), None)]
+    if hasattr(model, "get_decoder"):
+        found.append(model.get_decoder())
+    return [
+        m for n, m in enumerate(found) if m is not None and m is not model and m not in found[:n]
+    ]
 
 
 def gather_logprobs(logits: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:

@@ -22,8 +22,9 @@ from promptgym.types import FloatArray
 class Seq2SeqModel(TransformersModel):
     """An encoder-decoder model such as T5 or BART.
 
-    The encoder reads a text once; a label is what the decoder writes from its start token on, its
-    tokens' log-probabilities summed, the end token not counted (as for causal models).
+    The encoder reads a text once; a label is what the decoder writes behind its start token (and
+    the begin token that the tokenizer puts before a text, as BART's does), its tokens'
+    log-probabilities summed, the end token not counted (as for causal models).
     """
 
     kind: Kind = "seq2seq"
@@ -34,7 +35,9 @@ class Seq2SeqModel(TransformersModel):
         start = self.model.config.decoder_start_token_id
         if start is None:
             raise ModelError(f"{self.name}: the config has no decoder_start_token_id")
-        self.start = int(start)
+        bare, whole = self.encode(["a"], special=False)[0], self.encode(["a"])[0]
+        at = next((n for n in range(len(whole)) if whole[n : n + len(bare)] == bare), 0)
+        self.begin = [int(start), *whole[:at]]
         self.encoder = self.model.get_encoder()
         self.pad_id = int(self.tokenizer.pad_token_id or 0)
         self._lock = threading.RLock()
@@ -76,13 +79,17 @@ class Seq2SeqModel(TransformersModel):
         states, mask = self._read(rows)
         out = np.zeros((len(rows), len(labels)))
         for column, label in enumerate(labels):
-            given = torch.tensor([[self.start, *label[:-1]]], device=self.device)
-            logits = self.model(
-                encoder_outputs=(states,),
-                attention_mask=mask,
-                decoder_input_ids=given.expand(len(rows), -1),
-                use_cache=False,
-            ).logits.float()
+            given = torch.tensor([[*self.begin, *label[:-1]]], device=self.device)
+            logits = (
+                self.model(
+                    encoder_outputs=(states,),
+                    attention_mask=mask,
+                    decoder_input_ids=given.expand(len(rows), -1),
+                    use_cache=False,
+                )
+                .logits[:, len(self.begin) - 1 :]
+                .float()
+            )
             target = torch.tensor(label, device=self.device).repeat(len(rows))[:, None]
             found = gather_logprobs(logits.flatten(0, 1), target).double().view(len(rows), -1)
             out[:, column] = found.sum(1).cpu().numpy()
@@ -157,7 +164,7 @@ class Seq2SeqModel(TransformersModel):
             output = self.model(
                 encoder_outputs=(state["states"],),
                 attention_mask=state["mask"],
-                decoder_input_ids=tokens[:, None],
+                decoder_input_ids=tokens,
                 past_key_values=state["cache"],
                 use_cache=True,
             )
@@ -165,5 +172,8 @@ class Seq2SeqModel(TransformersModel):
             logits: torch.Tensor = output.logits[:, -1].float()
             return logits
 
-        start = torch.full((len(rows),), self.start, device=self.device)
-        return write_on(self, rows, sampling, draws, step(start, None), step)
+        begin = torch.tensor([self.begin], device=self.device).expand(len(rows), -1)
+        first = step(begin, None)
+        return write_on(
+            self, rows, sampling, draws, first, lambda tokens, keep: step(tokens[:, None], keep)
+        )

@@ -37,7 +37,8 @@ class TransformersOptions:
         dtype: float32 (exact, the default), bfloat16 or float16.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps" ...
         revision: branch, tag or commit on the Hub; None is the main branch.
-        attention: implementation in transformers: "sdpa" or "eager" (others cannot share prefixes).
+        attention: implementation in transformers; "auto" is "sdpa" where the architecture has it,
+            else "eager".
         batch_tokens: tokens of one forward pass; None is 3,072 on a CPU (larger ones leave the
             processor's cache) and 32,768 elsewhere.
         kv_cache_mb: memory for the key/values of prefixes that recur; 0 keeps none.
@@ -48,7 +49,7 @@ class TransformersOptions:
     dtype: str = "float32"
     device: str = "auto"
     revision: str | None = None
-    attention: str = "sdpa"
+    attention: str = "auto"
     batch_tokens: int | None = None
     kv_cache_mb: float = 256.0
     normalize: Normalization = "none"
@@ -244,7 +245,7 @@ def load_transformers(name: str, *, spec: str, **options: Any) -> TransformersMo
                 name,
                 revision=opts.revision,
                 dtype=getattr(torch, opts.dtype),
-                attn_implementation=opts.attention,
+                attn_implementation=None if opts.attention == "auto" else opts.attention,
                 use_safetensors=True,
             )
         finally:

@@ -1,0 +1,494 @@
+"""Language models: exact whatever the batch, honest about labels and lengths, shared."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llm_models import CAUSAL, MASKED, SEQ2SEQ, WORDS, build
+
+from promptgym.errors import ModelError
+from promptgym.llms import LanguageModel, Sampling, load_model
+from promptgym.llms.prefix import PrefixStore, key_of, pack, plan_groups
+
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Build a model once, return its spec."""
+    made: dict[tuple[str, str], str] = {}
+
+    def get(kind: str, name: str) -> str:
+        if (kind, name) not in made:
+            made[kind, name] = build(tmp_path_factory.mktemp(name), kind, name)
+        return made[kind, name]
+
+    return get
+
+
+def sentence(rng: random.Random, low: int, high: int) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(rng.randint(low, high)))
+
+
+def one_by_one(model: Any, context: list[int], label: list[int]) -> float:
+    """Log P(label | context) from one plain forward pass, the whole head over every position."""
+    with torch.inference_mode():
+        logits = model.model(input_ids=torch.tensor([context + label])).logits
+    logp = logits[0].float().log_softmax(-1)
+    return sum(float(logp[len(context) - 1 + i, t]) for i, t in enumerate(label))
+
+
+# --- causal -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_a_causal_label_is_scored_exactly_in_any_company(folder: Any, name: str) -> None:
+    model: Any = load_model(folder("causal", name))
+    labels = ["great", "terrible", "very bad", "very dull script", "unheard"]
+    model.check_labels(labels)
+    rng = random.Random(3)
+    inputs = [sentence(rng, 2, 12) for _ in range(6)]
+    prompts = [sentence(rng, 1, 7) for _ in range(5)] + [""]
+    input_first = [f"{i} {p}".strip() for p in prompts for i in inputs]
+    prompt_first = [f"{p} {i}".strip() for i in inputs for p in prompts]
+    texts = [*input_first, *prompt_first, input_first[0], inputs[0][:5]]
+    got = model.label_logprobs(texts, labels)
+    again = model.label_logprobs(texts[::-1], labels)  # prefixes are kept by now
+    assert not got.failures
+    for n in [*range(0, len(texts), 7), len(texts) - 1]:
+        context = model.tokenizer(texts[n])["input_ids"]
+        for at, label in enumerate(labels):
+            whole = model.tokenizer(f"{texts[n]} {label}")["input_ids"]
+            assert whole[: len(context)] == context, "the label's tokens follow the text's"
+            want = one_by_one(model, context, whole[len(context) :])
+            assert got.logprobs[n, at] == pytest.approx(want, abs=TOLERANCE)
+    np.testing.assert_allclose(again.logprobs[::-1], got.logprobs, atol=TOLERANCE)
+
+
+def test_what_can_be_saved_is_saved_and_only_that(folder: Any) -> None:
+    shares = {n: load_model(folder("causal", n)).engine.shares for n in CAUSAL}  # type: ignore[attr-defined]
+    assert shares["gpt2"] and shares["llama"] and shares["softcap"] and shares["neox"]
+    assert not shares["state-space"]
+    taps = {n: load_model(folder("causal", n)).engine.head.base for n in CAUSAL}  # type: ignore[attr-defined]
+    assert None not in taps.values(), taps
+
+
+def test_kept_prefixes_stay_within_their_memory(folder: Any) -> None:
+    spec = folder("causal", "llama")
+    model: Any = load_model(spec, kv_cache_mb=0.05)
+    plain: Any = load_model(spec, kv_cache_mb=0)
+    rng = random.Random(0)
+    for _ in range(5):
+        texts = [f"{sentence(rng, 5, 20)} {sentence(rng, 1, 4)}" for _ in range(20)]
+        found = model.label_logprobs(texts, ["great", "bad"]).logprobs
+        assert model.engine.store.bytes <= 0.05 * 2**20
+        np.testing.assert_allclose(
+            found, plain.label_logprobs(texts, ["great", "bad"]).logprobs, atol=TOLERANCE
+        )
+    assert len(model.engine.store) > 0 and len(plain.engine.store) == 0
+
+
+def test_a_recurring_input_is_not_computed_again(folder: Any) -> None:
+    model: Any = load_model(folder("causal", "llama"), kv_cache_mb=7)
+    rng = random.Random(1)
+    inputs = [sentence(rng, 15, 20) for _ in range(8)]
+    computed: list[int] = []
+    forward = model.model.forward
+
+    def counting(*args: Any, **inputs: Any) -> Any:
+        computed.append(inputs["input_ids"].numel())
+        return forward(*args, **inputs)
+
+    model.model.forward = counting
+    try:
+        model.label_logprobs([f"{i} prompt 0" for i in inputs], ["great", "bad"])
+        first = sum(computed)
+        computed.clear()
+        model.label_logprobs([f"{i} prompt 1" for i in inputs], ["great", "bad"])
+        assert sum(computed) < first / 2
+    finally:
+        model.model.forward = forward
+
+
+def test_the_label_at_the_begin_of_a_text_has_no_space(folder: Any) -> None:
+    model: Any = load_model(folder("causal", "gpt2"))
+    start = model.tokenizer.bos_token_id
+    bare = model.tokenizer("great")["input_ids"]
+    got = model.label_logprobs(["", "a"], ["great", "\nbad"])
+    assert got.logprobs[0, 0] == pytest.approx(one_by_one(model, [start], bare), abs=TOLERANCE)
+    context, whole = model.tokenizer("a")["input_ids"], model.tokenizer("a\nbad")["input_ids"]
+    want = one_by_one(model, context, whole[len(context) :])
+    assert got.logprobs[1, 1] == pytest.approx(want, abs=TOLERANCE), "own whitespace is kept"
+
+
+@pytest.mark.parametrize("how", ["tokens", "characters"])
+def test_labels_are_normalized_by_length(folder: Any, how: str) -> None:
+    spec, labels = folder("causal", "gpt2"), ["great", "very dull script"]
+    plain = load_model(spec).label_logprobs(["a movie"], labels).logprobs
+    got = load_model(spec, normalize=how).label_logprobs(["a movie"], labels).logprobs
+    lengths = [1, 3] if how == "tokens" else [5, 16]
+    np.testing.assert_allclose(got, plain / lengths, rtol=1e-6)
+
+
+def test_loglikelihood_is_that_of_the_joined_string(folder: Any) -> None:
+    model: Any = load_model(folder("causal", "llama"))
+    pairs = [("a movie", " was great"), ("a movie ", "was great"), ("", "great"), ("it", "self")]
+    got = model.loglikelihood(*zip(*pairs, strict=True))
+    for value, (context, continuation) in zip(got, pairs, strict=True):
+        head = model.tokenizer(context.rstrip())["input_ids"] or [1]
+        whole = model.tokenizer(context + continuation)["input_ids"]
+        if not context:
+            whole = [1, *whole]
+        want = one_by_one(model, whole[: len(head)], whole[len(head) :])
+        assert value == pytest.approx(want, abs=TOLERANCE)
+    assert got[0] == pytest.approx(got[1], abs=TOLERANCE)
+    with pytest.raises(ModelError, match="no tokens of its own"):
+        model.loglikelihood(["a"], [""])
+
+
+def test_a_text_too_long_fails_alone_and_says_so(folder: Any) -> None:
+    for kind, name in (("causal", "llama"), ("masked", "roberta"), ("seq2seq", "bart")):
+        model = load_model(folder(kind, name))
+        mask = f" {model.mask_token}" if model.mask_token else ""
+        texts = [f"a movie{mask}", "movie " * 150 + mask]
+        got = model.label_logprobs(texts, ["great", "bad"])
+        assert list(got.failures) == [1] and "tokens" in got.failures[1]
+        assert "at most 9" in got.failures[1]
+        assert np.isnan(got.logprobs[1]).all() and np.isfinite(got.logprobs[0]).all()
+
+
+# --- labels -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "says"),
+    [
+        ("causal", ["great", "great"], "become the tokens"),
+        ("causal", ["great", " great"], "become the tokens"),
+        ("causal", ["great", ""], "at least one token"),
+        ("causal", ["very", "very bad"], "can never be the likelier one"),
+        ("masked", ["great", "unheard"], "exactly one token"),
+        ("masked", ["great", "great"], "become the tokens"),
+        ("seq2seq", ["great", "great"], "become the tokens"),
+    ],
+)
+def test_labels_that_cannot_be_told_apart_are_refused(
+    folder: Any, kind: str, labels: list[str], says: str
+) -> None:
+    model = load_model(folder(kind, {"causal": "gpt2", "masked": "bert", "seq2seq": "t5"}[kind]))
+    with pytest.raises(ModelError, match=says) as raised:
+        model.check_labels(labels)
+    assert repr(labels[-1]) in str(raised.value)
+
+
+def test_unknown_verbalizers_are_refused(tmp_path: Path) -> None:
+    """Where a known peer lets all of them be <unk> and pays every prompt 300."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    core = Tokenizer(models.WordLevel({"<unk>": 0, "<s>": 1, "good": 2, "bad": 3}, "<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token="<unk>", bos_token="<s>"
+    )
+    config = transformers.GPT2Config(vocab_size=4, n_embd=8, n_layer=1, n_head=2)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model: Any = load_model(f"hf:{tmp_path}")
+    model.check_labels(["good", "bad"])
+    assert model.label_tokens(["good", "bad"]).ids == [[2], [3]], "no space in a word-level model"
+    with pytest.raises(ModelError, match=r"'fine' becomes the tokens .*<unk>.*unknown"):
+        model.check_labels(["good", "fine"])
+
+
+# --- masked -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_masked_label_is_scored_exactly_in_any_company(folder: Any, name: str) -> None:
+    model: Any = load_model(folder("masked", name))
+    assert model.head.base is not None
+    rng = random.Random(5)
+    behind = [f"{sentence(rng, 1, 30)} {model.mask_token} ." for _ in range(12)]
+    before = [f"{model.mask_token} {sentence(rng, 1, 30)}" for _ in range(4)]
+    texts = [*behind, *before]
+    labels = ["great", "bad"]
+    got = model.label_logprobs(behind, labels)
+    for n, text in enumerate(behind):
+        ids = model.tokenizer(text)["input_ids"]
+        with torch.inference_mode():
+            logits = model.model(input_ids=torch.tensor([ids])).logits[0]
+        at = ids.index(model.mask_id)
+        for column, label in enumerate(labels):
+            in_place = model.tokenizer(text.replace(model.mask_token, label))["input_ids"]
+            want = float(logits[at].log_softmax(-1)[in_place[at]])
+            assert got.logprobs[n, column] == pytest.approx(want, abs=TOLERANCE)
+    shuffled = sorted(range(len(texts)), key=lambda i: texts[i])
+    try:
+        whole = model.label_logprobs(texts, labels).logprobs
+    except ModelError:  # a tokenizer may know "great" behind a space only
+        return
+    mixed = model.label_logprobs([texts[i] for i in shuffled], labels).logprobs
+    np.testing.assert_allclose(mixed, whole[shuffled], atol=TOLERANCE)
+
+
+def test_a_text_must_hold_the_mask_once(folder: Any) -> None:
+    model = load_model(folder("masked", "roberta"))
+    got = model.label_logprobs(["a <mask> .", "a <mask> <mask> .", "no mask"], ["great", "bad"])
+    assert "2 mask tokens (<mask>), expected exactly one" in got.failures[1]
+    assert "0 mask tokens" in got.failures[2]
+    assert np.isfinite(got.logprobs[0]).all() and np.isnan(got.logprobs[1:]).all()
+
+
+def test_a_masked_model_neither_continues_nor_generates(folder: Any) -> None:
+    model = load_model(folder("masked", "bert"))
+    with pytest.raises(ModelError, match="does not generate"):
+        model.generate(["a"], Sampling())
+    with pytest.raises(ModelError, match="no continuations"):
+        model.loglikelihood(["a"], ["b"])
+
+
+@pytest.mark.parametrize("name", ["sst-2", "agnews"])
+def test_rewards_equal_those_of_a_peers_own_code(shared: Path, name: str) -> None:
+    """RLPrompt's gap reward of 16 prompts (Deng et al. 2022), run by its authors' code."""
+    peer = json.loads((shared / f"parity/rlprompt/{name}.json").read_text())
+    model: Any = load_model(f"hf:{shared / 'parity/rlprompt/tiny-roberta'}")
+    with (shared / "data" / peer["data"]).open(newline="") as file:
+        rows = list(csv.reader(file, delimiter="\t"))[1:]
+    gold = np.array([int(row[1]) for row in rows])
+    gold -= gold.min()
+    template = peer["template"].replace("<mask>", model.mask_token)
+    texts = [
+        template.format(sentence_1=row[0], prompt=model.tokenizer.convert_tokens_to_string(pieces))
+        for pieces in peer["prompts"]
+        for row in rows
+    ]
+    labels = [v.replace("\u0120", "") for v in peer["verbalizers"]]
+    logprobs = model.label_logprobs(texts, labels).logprobs
+    p = np.exp(logprobs - logprobs.max(-1, keepdims=True)).reshape(-1, len(rows), len(labels))
+    p /= p.sum(-1, keepdims=True)
+    at = np.arange(len(rows))
+    right = p[:, at, gold]
+    p[:, at, gold] = -1
+    gap = right - p.max(-1)
+    reward = (gap * np.where(gap > 0, peer["lambda_right"], peer["lambda_wrong"])).mean(1)
+    np.testing.assert_allclose(reward, peer["raw"], atol=1e-4)
+
+
+# --- encoder-decoder --------------------------------------------------------------------------
+
+
+BEGIN = {"t5": [0], "bart": [0, 1]}  # what stands before a label: BART's tokenizer adds <s>
+
+
+@pytest.mark.parametrize("name", SEQ2SEQ)
+def test_an_encoder_decoder_label_is_scored_exactly(folder: Any, name: str) -> None:
+    model: Any = load_model(folder("seq2seq", name))
+    rng = random.Random(2)
+    texts = [sentence(rng, 1, 20) for _ in range(9)]
+    labels = ["great", "very bad"]
+    got = model.label_logprobs(texts, labels).logprobs
+    for n, text in enumerate(texts):
+        ids = torch.tensor([model.tokenizer(text)["input_ids"]])
+        for column, label in enumerate(labels):
+            tokens = model.tokenizer(label, add_special_tokens=False)["input_ids"]
+            given = torch.tensor([[*BEGIN[name], *tokens[:-1]]])
+            with torch.inference_mode():
+                logits = model.model(input_ids=ids, decoder_input_ids=given).logits[0]
+            logits = logits[len(BEGIN[name]) - 1 :]
+            want = sum(float(logits[i].log_softmax(-1)[t]) for i, t in enumerate(tokens))
+            assert got[n, column] == pytest.approx(want, abs=TOLERANCE)
+    assert model.loglikelihood(texts[:1], labels[:1])[0] == pytest.approx(got[0, 0], abs=TOLERANCE)
+
+
+# --- generation -------------------------------------------------------------------------------
+
+WRITERS = [
+    ("causal", "gpt2"),
+    ("causal", "llama"),
+    ("causal", "alibi"),
+    ("seq2seq", "t5"),
+    ("seq2seq", "bart"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), WRITERS)
+def test_greedy_generation_is_that_of_transformers(folder: Any, kind: str, name: str) -> None:
+    model: Any = load_model(folder(kind, name))
+    rng = random.Random(4)
+    texts = [sentence(rng, 1, 15) for _ in range(5)]
+    got = model.generate(texts, Sampling(max_new_tokens=8))
+    for text, completion in zip(texts, got, strict=True):
+        ids = torch.tensor([model.tokenizer(text)["input_ids"]])
+        forced = {"forced_bos_token_id": 1, "forced_eos_token_id": None} if name == "bart" else {}
+        skip = ids.shape[1] if kind == "causal" else len(BEGIN[name])
+        want = model.model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=8 + len(forced) // 2,
+            do_sample=False,
+            num_beams=1,
+            **forced,
+        )[0, skip:]
+        assert completion.text == model.tokenizer.decode(want, skip_special_tokens=True)
+        assert completion.tokens <= 8 and completion.error is None
+
+
+@pytest.mark.parametrize(("kind", "name"), WRITERS[1::2])
+def test_a_draw_depends_on_seed_and_text_alone(folder: Any, kind: str, name: str) -> None:
+    model = load_model(folder(kind, name))
+    hot = Sampling(max_new_tokens=6, temperature=1.5, top_k=40, top_p=0.95, seed=11)
+    before = torch.random.get_rng_state()
+    texts = ["a movie", "the plot was", "a movie", "never"]
+    first = [c.text for c in model.generate(texts, hot)]
+    assert torch.equal(before, torch.random.get_rng_state()), "the global generator is untouched"
+    assert [c.text for c in model.generate(texts, hot)] == first
+    assert [c.text for c in model.generate(texts[3:], hot)] == first[3:]
+    assert first[0] != first[2], "repeats of a text are draws of their own"
+    other = Sampling(max_new_tokens=6, temperature=1.5, top_k=40, top_p=0.95, seed=12)
+    assert [c.text for c in model.generate(texts, other)] != first
+
+
+def test_sampling_follows_the_distribution(folder: Any) -> None:
+    model: Any = load_model(folder("causal", "llama"))
+    n, text = 600, "a movie was"
+    ids = torch.tensor([model.tokenizer(text)["input_ids"]])
+    with torch.inference_mode():
+        p = model.model(input_ids=ids).logits[0, -1].double().div(0.7).softmax(-1).numpy()
+    top = np.argsort(-p)[:5]
+    kept = p[top] / p[top].sum()
+    hot = Sampling(max_new_tokens=1, temperature=0.7, top_k=5)
+    drawn = [c.text for c in model.generate([text] * n, hot)]
+    shares: dict[str, float] = {}  # two bytes may both be written as the replacement character
+    for token, share in zip(top, kept, strict=True):
+        word = model.tokenizer.decode([token], skip_special_tokens=True)
+        shares[word] = shares.get(word, 0.0) + share
+    assert set(drawn) <= set(shares)
+    for word, share in shares.items():
+        error = 4 * np.sqrt(share * (1 - share) / n) + 1e-9
+        assert abs(drawn.count(word) / n - share) < error + 1 / n
+
+
+def test_generation_stops_where_it_should(folder: Any) -> None:
+    model = load_model(folder("causal", "llama"))
+    free = model.generate(["a movie"], Sampling(max_new_tokens=12))[0].text
+    stop = free[4:6]
+    cut = model.generate(["a movie"], Sampling(max_new_tokens=12, stop=(stop,)))[0]
+    assert cut.text == free[: free.index(stop)] and cut.tokens <= 12
+    late = model.generate(["movie " * 90], Sampling(max_new_tokens=12))[0]
+    assert late.error is not None and "12 are for the answer" in late.error
+    with pytest.raises(ModelError, match="top_p"):
+        model.generate(["a"], Sampling(top_p=0.0))
+
+
+# --- loading ----------------------------------------------------------------------------------
+
+
+def test_a_model_is_loaded_once_and_survives_copies(folder: Any) -> None:
+    spec = folder("causal", "gpt2")
+    model = load_model(spec)
+    assert load_model(spec) is model
+    assert load_model(spec, batch_tokens=64) is not model
+    assert copy.deepcopy(model) is model and copy.copy(model) is model
+    assert copy.deepcopy({"nested": [model]})["nested"][0] is model
+    assert pickle.loads(pickle.dumps(model)) is model
+    other = load_model(spec, batch_tokens=64, normalize="tokens")
+    assert pickle.loads(pickle.dumps(other)) is other
+    assert len(pickle.dumps(model)) < 1000
+    assert isinstance(model, LanguageModel)
+
+
+def test_the_name_tells_weights_and_precision_apart(folder: Any, tmp_path: Path) -> None:
+    one, other = load_model(folder("causal", "gpt2")), load_model(folder("causal", "llama"))
+    assert one.name.split("@")[1] != other.name.split("@")[1]
+    half = load_model(folder("causal", "gpt2"), dtype="bfloat16")
+    assert half.name == f"{one.name}:bfloat16"
+    exact = one.label_logprobs(["a movie was"], ["great", "bad"]).logprobs
+    rough = half.label_logprobs(["a movie was"], ["great", "bad"]).logprobs
+    np.testing.assert_allclose(rough, exact, atol=0.3)
+
+
+def test_what_cannot_be_loaded_is_named(folder: Any, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="write 'hf:gpt2'"):
+        load_model("gpt2")
+    with pytest.raises(ModelError, match=r"cannot be loaded.*save_pretrained"):
+        load_model(f"hf:{tmp_path}")
+    with pytest.raises(ModelError, match=r"unknown options \['quantize'\]"):
+        load_model(folder("causal", "gpt2"), quantize=True)
+    with pytest.raises(ModelError, match="float64"):
+        load_model(folder("causal", "gpt2"), dtype="float64")
+    with pytest.raises(ModelError, match="JSON"):
+        load_model("hf:x", dtype=torch.float32)
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
+    with pytest.raises(ModelError, match=r"BertModel.*expected a causal"):
+        load_model(f"hf:{tmp_path}")
+
+
+def test_tokens_are_counted_without_special_ones(folder: Any) -> None:
+    model = load_model(folder("masked", "roberta"))
+    assert model.count_tokens(["", "great", "a great movie"]).tolist()[0] == 0
+    texts = ["a movie <mask> .", "the plot was <mask> ."]
+    counted = model.count_tokens(texts)
+    np.testing.assert_array_equal(model.label_logprobs(texts, ["great", "bad"]).tokens, counted)
+
+
+# --- plans ------------------------------------------------------------------------------------
+
+rows_of_tokens = st.lists(
+    st.lists(st.integers(0, 3), min_size=1, max_size=24), min_size=1, max_size=40
+)
+
+
+@given(rows_of_tokens, st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_group_shares_its_prefix_and_saves_tokens(rows: list[list[int]], data: Any) -> None:
+    caps = [data.draw(st.integers(0, len(row) - 1)) for row in rows]
+    known = np.array([data.draw(st.integers(0, cap)) for cap in caps])
+    groups = plan_groups(rows, caps, known)
+    members = [i for group in groups for i in group.members]
+    assert len(members) == len(set(members))
+    for group in groups:
+        assert len(group.members) > 1
+        assert len({tuple(rows[i][: group.depth]) for i in group.members}) == 1
+        assert all(group.depth <= caps[i] for i in group.members)
+        alone = sum(len(rows[i]) - known[i] for i in group.members)
+        cached = min(group.depth, max(known[i] for i in group.members))
+        grouped = group.depth - cached + sum(len(rows[i]) - group.depth for i in group.members)
+        assert grouped < alone
+
+
+@given(rows_of_tokens, st.lists(st.integers(0, 3), max_size=24))
+@settings(max_examples=100, deadline=None)
+def test_the_store_finds_the_longest_beginning(rows: list[list[int]], wanted: list[int]) -> None:
+    store = PrefixStore(10**6)
+    for row in rows:
+        store.put(key_of(row), torch.zeros(1, 2, 1, len(row), 1))
+    entry, length = store.longest(key_of(wanted))
+
+    def shared(row: list[int]) -> int:
+        pairs = enumerate(zip(row, wanted, strict=False))
+        return next((n for n, (a, b) in pairs if a != b), min(len(row), len(wanted)))
+
+    assert length == max(map(shared, rows))
+    if entry is not None:
+        assert entry.key[: 4 * length] == key_of(wanted)[: 4 * length]
+
+
+@given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 300))
+@settings(max_examples=100, deadline=None)
+def test_packing_loses_nothing_and_keeps_to_its_budget(lengths: list[int], budget: int) -> None:
+    batches = pack(lengths, lengths, budget)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget
