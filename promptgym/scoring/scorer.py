@@ -16,6 +16,8 @@ from promptgym.scoring.scores import FAILED, OK, SKIPPED, Failure, Scores
 from promptgym.tasks import Task
 from promptgym.types import FloatArray, IntArray, ObjectArray, StatusArray
 
+TIMED_BATCH = 256  # texts of a model call under a cap on seconds: what may overrun it
+
 
 class Scorer:
     """Prompts x examples -> `Scores`, everything unknown in as few model calls as possible.
@@ -32,7 +34,8 @@ class Scorer:
     generated ones) and *seconds* are checked before every call. A call is cut to the prompts whose
     tokens fit (a generated answer is counted as its longest), so tokens never cross their cap. With
     a cap on seconds a call holds at most 256 texts or one prompt; the call during which time runs
-    out is finished. A prompt whose answers are all known needs no call and fits while queries do.
+    out is finished. Once any cap is reached, `score` raises; a prompt whose answers are all known
+    needs no call, and is scored beside others that are skipped.
 
     Attributes:
         ledger: what was spent.
@@ -147,7 +150,9 @@ class Scorer:
 
     def _next_batch(self, work: _Work, rows: list[int]) -> list[_Row]:
         """Take the rows of one call off the front of `rows`; none if no tokens are left for one."""
-        limit = self.batch_size if self.ledger.budget.seconds is None else 256
+        limit = self.batch_size
+        if self.ledger.budget.seconds is not None:
+            limit = min(limit, TIMED_BATCH)
         cap = self.ledger.budget.tokens
         left = None if cap is None else cap - self.ledger.tokens
         batch: list[_Row] = []
