@@ -56,6 +56,12 @@ def test_create_refuses_a_run_and_a_full_folder(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "config.json").is_file()
 
 
+def test_create_says_where_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"file/run cannot be written to \(Not a directory\)"):
+        RunFolder.create(tmp_path / "file" / "run", CONFIG)
+
+
 @pytest.mark.parametrize("content", [None, "{", "[1]"])
 def test_open_refuses_what_is_no_run(tmp_path: Path, content: str | None) -> None:
     if content is not None:
@@ -176,8 +182,8 @@ def test_plain_display_prints_lines_without_control_characters() -> None:
         problem.score([problem.task.reference_prompts[0]])
     lines = stream.getvalue().splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith("20 of 200 queries (10%)  eta -:--")
-    assert lines[1].startswith("40 of 200 queries (20%)  eta 0:0")
+    assert lines[0].startswith("20 of 200 queries (10%) | eta -:--")
+    assert lines[1].startswith("40 of 200 queries (20%) | eta 0:0")
     assert lines[1].endswith('"alpha beta gamma delta"')
 
 
@@ -205,7 +211,7 @@ def test_no_cap_means_no_eta(capsys: pytest.CaptureFixture[str]) -> None:
         problem.score([problem.initial_prompt])
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "20 queries (0%)  eta -:--" in captured.err
+    assert "20 queries (0%) | eta -:--" in captured.err
 
 
 def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,7 +125,7 @@ class Standing:
             parts.append(f"best dev {self.dev:.3f}")
         if self.failures:
             parts.append(f"{self.failures} failed calls")
-        return "  ".join(parts)
+        return " | ".join(parts)
 
     def prompt_line(self, width: int) -> str:
         """Return the best prompt so far on one line; demonstrations as a count."""
@@ -170,7 +170,7 @@ class LiveDisplay:
         s = self.standing
         width = max(20, min(100, self._console.width - 2))
         bar = ProgressBar(total=1.0, completed=s.fraction, width=min(40, width))
-        head = f"{s.spending()}  {s.fraction:4.0%}  eta {clock(s.eta)}"
+        head = f"{s.spending()} | {s.fraction:.0%} | eta {clock(s.eta)}"
         lines = [Text(one_line(head, width)), Text(one_line(s.summary(), width))]
         if s.prompt is not None:
             lines.append(Text(f"best prompt: {s.prompt_line(width - 13)}", style="bold"))
@@ -211,9 +211,11 @@ class PlainDisplay:
         """Print where the run stands, unless that was just said."""
         s = self.standing
         facts = f"{s.spending()} ({s.fraction:.0%})"
-        line = f'{facts}  {s.summary()}  "{s.prompt_line(60)}"'
+        line = f'{facts} | {s.summary()} | "{s.prompt_line(60)}"'
         if line != self._shown:
-            print(f"{facts}  eta {clock(s.eta)}{line[len(facts) :]}", file=self._stream, flush=True)
+            print(
+                f"{facts} | eta {clock(s.eta)}{line[len(facts) :]}", file=self._stream, flush=True
+            )
         self._shown = line
         self._next = time.monotonic() + self._every
 

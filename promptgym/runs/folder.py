@@ -72,9 +72,14 @@ class RunFolder:
             )
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigError(f"{path} exists and is not an empty folder; give another --out")
-        path.mkdir(parents=True, exist_ok=True)
         config = plain(config)
-        write_json(path / CONFIG, config)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_json(path / CONFIG, config)
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be written to ({error.strerror}); give another --out"
+            ) from None
         return cls(path, config)
 
     @classmethod
