@@ -75,9 +75,11 @@ class RLPromptConfig:
         centre: take soft values against a uniform prior, V - ln A for A words.
         reversed_halves: weight c of the forward losses, 1 - c of the same with online and target
             network exchanged; None leaves the reversed ones out, as the released code does.
-        replay: this many of the `replay_pool` best prompts so far join every update; 0 is
-            on-policy. Their rewards are known and cost no query.
-        replay_pool: how many of the best are kept.
+        updates: steps of Adam on every batch; those after the first see replayed prompts only.
+        replay: how many earlier prompts join each of them, off-policy; 0 is on-policy. Their
+            rewards are known and cost no query.
+        replay_temperature: they are drawn with probability ~ exp(R / (temperature * std R)), over
+            all prompts so far.
         memory: do not ask again for prompts whose reward is known; published: False.
         vocabulary: "policy": all tokens of the policy's tokenizer but special ones; "problem": the
             problem's words that are single tokens of it.
@@ -103,8 +105,9 @@ class RLPromptConfig:
     stabilizer: tuple[str | dict[str, Any], ...] = ("batch_z", "affine")
     centre: bool = False
     reversed_halves: float | None = None
+    updates: int = 1
     replay: int = 0
-    replay_pool: int = 64
+    replay_temperature: float = 1.0
     memory: bool = False
     vocabulary: Literal["policy", "problem"] = "policy"
     policy_lm: str = "tiny"
@@ -117,9 +120,12 @@ class RLPromptConfig:
         """Refuse values that cannot work; take the lists that JSON has for tuples."""
         for name in ("gains", "biases", "stabilizer"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("steps", "batch", "length", "hidden", "log_every", "checkpoint_every"):
+        counts = ("steps", "batch", "length", "hidden", "updates", "log_every", "checkpoint_every")
+        for name in counts:
             if getattr(self, name) < 1:
                 raise ConfigError(f"rlprompt: {name} must be at least 1, got {getattr(self, name)}")
+        if self.updates > 1 and not self.replay:
+            raise ConfigError("rlprompt: updates after the first need replay, which is 0")
         if self.vocabulary not in ("policy", "problem"):
             raise ConfigError(
                 f"rlprompt: vocabulary must be 'policy' or 'problem', got {self.vocabulary!r}"
@@ -218,7 +224,7 @@ class RLPrompt(PolicyAgent):
         return self._policy
 
     def _build(self, problem: Problem, seed: int) -> None:
-        """Make policy, optimizer, generator and replay pool anew."""
+        """Make policy, optimizer, generator and replay memory anew."""
         c = self.config
         backend = load_policy_lm(c.policy_lm, problem)
         if c.vocabulary == "problem":
@@ -233,7 +239,7 @@ class RLPrompt(PolicyAgent):
         self.generator = torch.Generator(self.policy.device).manual_seed(seed)
         self.optimizer = torch.optim.Adam(self.policy.adaptor.parameters(), lr=c.learning_rate)
         self.stabilizer = make_stabilizer(c.stabilizer)
-        self.pool: list[tuple[float, tuple[int, ...]]] = []
+        self.past: dict[tuple[int, ...], float] = {}
         self._start = problem.initial_prompt
 
     def _train_step(self, problem: Problem, selection: Selection | None) -> None:
@@ -251,28 +257,41 @@ class RLPrompt(PolicyAgent):
         self._end_step(problem, row)
 
     def _update(self, rollout: Rollout, rewards: FloatArray) -> tuple[float, float]:
-        """Take one step of Adam; return the loss and the policy's entropy (nats a word).
+        """Learn from a batch; return the first loss and the policy's entropy (nats a word).
 
         Prompts whose every call failed take no part.
         """
-        c, policy = self.config, self.policy
+        c = self.config
         valid = np.flatnonzero(~np.isnan(rewards))
-        actions, states, rewards = rollout.actions[valid], rollout.states[valid], rewards[valid]
         if not valid.size:
             return math.nan, math.nan
+        actions, states, rewards = rollout.actions[valid], rollout.states[valid], rewards[valid]
+        sizes = [valid.size]
         if c.replay:
-            replayed, replayed_rewards = self._replayed(actions, rewards)
+            replayed, old = self._replayed(actions, rewards)
             actions = torch.cat([actions, replayed])
-            states = torch.cat([states, policy.states_of(replayed)])
-            rewards = np.concatenate([rewards, replayed_rewards])
-        shaped = torch.tensor(self.stabilizer(rewards), dtype=torch.float32, device=policy.device)
+            states = torch.cat([states, self.policy.states_of(replayed)])
+            rewards = np.concatenate([rewards, old])
+            sizes = [valid.size + c.replay, *[c.replay] * (c.updates - 1)]
+        # Shaped together, so that all updates of a step have one baseline and one scale.
+        shaped = torch.tensor(self.stabilizer(rewards), dtype=torch.float32, device=actions.device)
+        with torch.no_grad():
+            logp = self.policy.logits(states[: valid.size]).log_softmax(-1)
+            entropy = float(-(logp.exp() * logp).sum(-1).mean())
+        parts = zip(states.split(sizes), actions.split(sizes), shaped.split(sizes), strict=True)
+        losses = [self._descend(*part) for part in parts]
+        return losses[0], entropy
+
+    def _descend(self, states: torch.Tensor, actions: torch.Tensor, rewards: torch.Tensor) -> float:
+        """Take one step of Adam on the soft Q-learning loss; return the loss."""
+        c, policy = self.config, self.policy
         policy.polyak(c.tau)
         logits = policy.logits(states)
         loss = soft_q_loss(
             logits,
             policy.logits(states, "target"),
             actions,
-            shaped,
+            rewards,
             prior=math.log(logits.shape[-1]) if c.centre else 0.0,
             reversed_halves=c.reversed_halves,
         )
@@ -280,21 +299,23 @@ class RLPrompt(PolicyAgent):
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(policy.adaptor.parameters(), c.clip)
         self.optimizer.step()
-        logp = logits[: valid.size].detach().log_softmax(-1)
-        return float(loss.detach()), float(-(logp.exp() * logp).sum(-1).mean())
+        return float(loss.detach())
 
     def _replayed(
         self, actions: torch.Tensor, rewards: FloatArray
     ) -> tuple[torch.Tensor, FloatArray]:
-        """Take the batch into the pool of the best, draw `replay` prompts from the pool."""
-        rows = zip(rewards.tolist(), map(tuple, actions.tolist()), strict=True)
-        self.pool = sorted({*self.pool, *rows}, reverse=True)[: self.config.replay_pool]
-        drawn = torch.randint(
-            len(self.pool), (self.config.replay,), generator=self.generator, device=actions.device
-        )
-        chosen = [self.pool[i] for i in drawn.tolist()]
-        words = torch.tensor([a for _, a in chosen], device=actions.device)
-        return words, np.array([r for r, _ in chosen])
+        """Remember a batch; draw `replay * updates` prompts of the past, good ones more often."""
+        self.past.update(zip(map(tuple, actions.tolist()), rewards.tolist(), strict=True))
+        known = np.array(list(self.past.values()))
+        weights = (known - known.max()) / (self.config.replay_temperature * known.std() + 1e-8)
+        drawn = torch.multinomial(
+            torch.tensor(np.exp(weights), device=actions.device),
+            self.config.replay * self.config.updates,
+            replacement=True,
+            generator=self.generator,
+        ).tolist()
+        prompts = list(self.past)
+        return torch.tensor([prompts[i] for i in drawn], device=actions.device), known[drawn]
 
     def _statistics(
         self,
@@ -330,16 +351,16 @@ class RLPrompt(PolicyAgent):
         return [replace(self._start, instruction=text) for text in self.policy.texts(actions)]
 
     def _get_state(self) -> tuple[Tensors, JSON]:
-        """Return weights, optimizer, generator, pool and stabilizer."""
-        pool = np.array([a for _, a in self.pool], dtype=np.int64).reshape(-1, self.config.length)
+        """Return weights, optimizer, generator, replay memory and stabilizer."""
+        past = np.array(list(self.past), dtype=np.int64).reshape(-1, self.config.length)
         tensors = {
             **with_prefix("policy", self.policy.state_dict()),
             **with_prefix("optimizer", optimizer_tensors(self.optimizer)),
             "generator": self._drawn,
-            "pool": torch.from_numpy(pool),
+            "past": torch.from_numpy(past),
+            "past_rewards": torch.tensor(list(self.past.values()), dtype=torch.float64),
         }
-        rewards = [r for r, _ in self.pool]
-        return tensors, {"stabilizer": self.stabilizer.get_state(), "pool": rewards}
+        return tensors, {"stabilizer": self.stabilizer.get_state()}
 
     def _set_state(self, tensors: Tensors, state: JSON) -> None:
         """Take them back."""
@@ -347,7 +368,8 @@ class RLPrompt(PolicyAgent):
         load_optimizer(self.optimizer, of_prefix("optimizer", tensors))
         self.generator.set_state(tensors["generator"])
         self.stabilizer.set_state(state["stabilizer"])
-        self.pool = list(zip(state["pool"], map(tuple, tensors["pool"].tolist()), strict=True))
+        past = map(tuple, tensors["past"].tolist())
+        self.past = dict(zip(past, tensors["past_rewards"].tolist(), strict=True))
 
     def save(self, folder: Path) -> None:
         """Write the policy: `policy.json` and `policy.safetensors`."""

@@ -253,16 +253,22 @@ def test_known_prompts_cost_nothing_with_memory_and_everything_without(policy_lm
     assert problem.ledger.queries == 20 * 16 * TRAIN
 
 
-def test_replay_draws_from_the_best_and_asks_nothing(policy_lm: str) -> None:
+def test_replay_draws_good_prompts_of_the_past_and_asks_nothing(policy_lm: str) -> None:
     options = {"policy_lm": policy_lm, "steps": 12, "hidden": 32, "memory": False}
     problem = make()
-    agent = RLPrompt("repaired", replay=8, replay_pool=5, **options).learn(problem)
-    rewards = sorted(set(agent.known.values()), reverse=True)
-    assert len(agent.pool) == 5
-    assert max(r for r, _ in agent.pool) == rewards[0]
+    agent = RLPrompt("repaired", replay=400, updates=3, **options).learn(problem)
     assert problem.ledger.queries <= (12 * 16 + 2) * TRAIN
+    assert set(agent.past.values()) <= set(agent.known.values())
+    batch = torch.tensor([next(iter(agent.past))])
+    drawn, rewards = agent._replayed(batch, np.array([agent.past[tuple(batch[0].tolist())]]))
+    assert drawn.shape == (1200, 5) and rewards.shape == (1200,)
+    assert all(agent.past[tuple(a)] == r for a, r in zip(drawn.tolist(), rewards, strict=True))
+    known = np.array(list(agent.past.values()))
+    assert rewards.mean() > known.mean() + 0.5 * known.std()
     plain = RLPrompt("repaired", **options).learn(make())
     assert not torch.equal(plain.policy.adaptor.first.weight, agent.policy.adaptor.first.weight)
+    with pytest.raises(ConfigError, match="need replay"):
+        RLPrompt("repaired", updates=2)
 
 
 def test_prompts_that_failed_take_no_part(policy_lm: str) -> None:
@@ -344,9 +350,7 @@ class StopAt(ListSink):
 
 @pytest.mark.parametrize("error", [Stopped, KeyboardInterrupt])
 @pytest.mark.parametrize(("kind", "count"), [("scores", 1), ("scores", 23), ("policy", 17)])
-@pytest.mark.parametrize(
-    "options", [{"replay": 4, "replay_pool": 6}, {"memory": False, "length": 2}]
-)
+@pytest.mark.parametrize("options", [{"replay": 4, "updates": 2}, {"memory": False, "length": 2}])
 def test_a_stopped_run_resumes_exactly(
     policy_lm: str,
     tmp_path: Path,
