@@ -27,6 +27,8 @@ class PPOEditConfig:
         gae_lambda: of generalized advantage estimation.
         entropy: weight of the entropy bonus.
         value: weight of the value loss.
+        normalize_advantage: scale the advantages of every minibatch to unit spread; without it a
+            minibatch in which nothing happened moves the policy little.
         max_grad_norm: largest gradient norm.
         extractor: "mlp" or "attention", see `PromptFeatures`.
         words: "model": the policy reads and chooses words by the target model's own input
@@ -59,6 +61,7 @@ class PPOEditConfig:
     gae_lambda: float = 0.95
     entropy: float = 0.005
     value: float = 0.5
+    normalize_advantage: bool = True
     max_grad_norm: float = 0.5
     extractor: Literal["mlp", "attention"] = "mlp"
     words: Literal["model", "learned"] = "model"

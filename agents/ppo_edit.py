@@ -294,6 +294,7 @@ class PPOEdit:
             clip_range=c.clip,
             ent_coef=c.entropy,
             vf_coef=c.value,
+            normalize_advantage=c.normalize_advantage,
             max_grad_norm=c.max_grad_norm,
             policy_kwargs={
                 "net_arch": {"pi": [c.head], "vf": [c.head]},

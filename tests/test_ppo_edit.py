@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from llm_models import build
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.vec_env import VecMonitor
 
 from promptgym.agents.ppo_config import PRESETS
 from promptgym.agents.ppo_edit import CHECKPOINT, PPOEdit
 from promptgym.agents.ppo_features import PromptFeatures
+from promptgym.agents.ppo_policy import WordLayer, word_vectors
 from promptgym.agents.spaces import space_from_json, space_to_json
 from promptgym.envs.prompt_edit import make, make_vec
 from promptgym.errors import ConfigError
 from promptgym.integrations.sb3 import SB3VecEnv
+from promptgym.llms import load_model
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.runs import ListSink
@@ -45,24 +48,22 @@ def assert_same_weights(a: PPOEdit, b: PPOEdit) -> None:
         assert torch.equal(tensor, theirs[name]), name
 
 
-def dev_accuracy(prompt: Prompt) -> float:
-    fresh = problem(None)
-    return float(fresh.score([prompt], split="dev").mean[0])
+def dev_accuracy(prompts: list[Any]) -> Any:
+    return problem(None).score([Prompt.of(p) for p in prompts], split="dev").mean
 
 
 def test_ppo_learns_to_write_prompts_that_do_better_on_unseen_examples() -> None:
-    start = dev_accuracy(problem().initial_prompt)
-    agent = PPOEdit(num_envs=16, n_steps=8, batch_size=64, memory=False)
-    result = agent.optimize(problem(20 * 4000), seed=0)
+    start = dev_accuracy([problem().initial_prompt])[0]
+    agent = PPOEdit(num_envs=16, n_steps=8, batch_size=64, epochs=4, memory=False)
+    result = agent.optimize(problem(20 * 2000), seed=0)
     assert result.best.dev is not None
     assert result.best.dev >= start + 0.5
     # The policy itself has learned, not only stumbled on one prompt: what it writes now is better
     # than what it wrote at first, and than the start.
-    samples = [dev_accuracy(Prompt.of(p)) for p in result.policy["samples"]]
-    assert np.mean(samples) >= start + 0.25
+    assert dev_accuracy(result.policy["samples"]).mean() >= start + 0.25
     returns = [row["return"] for row in agent.log]
     assert np.mean(returns[-5:]) > np.mean(returns[:5]) + 0.5
-    assert dev_accuracy(Prompt.of(result.policy["greedy"])) > start
+    assert dev_accuracy([result.policy["greedy"]])[0] > start
 
 
 def test_the_budget_is_a_hard_cap_and_the_result_is_complete() -> None:
@@ -245,6 +246,43 @@ def test_spaces_survive_json(space: spaces.Space[Any]) -> None:
 def test_spaces_that_json_cannot_hold_are_refused() -> None:
     with pytest.raises(ConfigError, match="Text"):
         space_to_json(spaces.Text(3))
+
+
+def test_words_are_read_and_chosen_by_the_target_models_embeddings(tmp_path: Path) -> None:
+    model = load_model(build(tmp_path / "model", "causal", "llama"))
+    rows = word_vectors(model, ["great", "terrible", "alpha", "great"])
+    assert rows is not None
+    assert rows.shape == (4, 32)
+    assert np.allclose(np.linalg.norm(rows, axis=1), np.sqrt(32))
+    assert np.array_equal(rows[0], rows[3])
+    assert not np.allclose(rows[0], rows[1])
+    assert word_vectors(TransparentModel(), ["great"]) is None
+    agent = PPOEdit(**SMALL, steps=1).learn(Problem(transparent_task(4), model))
+    layer = agent.model.policy.action_net
+    assert isinstance(layer, WordLayer)
+    known = word_vectors(model, transparent_task().vocabulary)
+    assert known is not None
+    words = torch.as_tensor(known / np.sqrt(32), dtype=torch.float32)
+    assert torch.allclose(layer.words, words), "frozen while the policy learns"
+    assert layer.query.weight.abs().sum() > 0
+    agent.save(tmp_path / "policy")
+    loaded = PPOEdit.load(tmp_path / "policy")
+    assert_same_weights(agent, loaded)
+    p = Problem(transparent_task(4), model)
+    assert agent.edit(p) == loaded.edit(p)
+
+
+def test_the_word_layer_puts_each_logit_in_its_place() -> None:
+    torch.manual_seed(0)
+    vectors = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    layer = WordLayer(4, [2, 3, 3, 2], vectors)
+    with torch.no_grad():
+        layer.bias[2] = 1.0
+    logits = layer(torch.randn(5, 4))
+    assert logits.shape == (5, 10)
+    words = logits[:, 5:8]
+    assert torch.allclose(words[:, 2], words[:, 0] + 1.0)
+    assert not torch.allclose(words[:, 1], words[:, 0])
 
 
 def test_a_watched_problem_remembers_and_observes() -> None:
