@@ -57,9 +57,11 @@ def _load(spec: str, options: dict[str, Any]) -> LanguageModel:
     if spec in TINY:
         from promptgym.llms.tiny import weights_path
 
-        return LOADERS["hf"](
-            str(weights_path(TINY[spec])), spec=spec, **{"device": "cpu", **options}
-        )
+        try:
+            path = weights_path(TINY[spec])
+        except FileNotFoundError as error:
+            raise ModelError(f"model {spec!r}: {error}") from error
+        return LOADERS["hf"](str(path), spec=spec, **options)
     scheme, colon, name = spec.partition(":")
     if not colon or scheme not in LOADERS or not name:
         known = [*TINY, *(f"{s}:NAME" for s in LOADERS)]

@@ -35,7 +35,8 @@ class TransformersOptions:
 
     Attributes:
         dtype: float32 (exact, the default), bfloat16 or float16.
-        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps" ...
+        device: "auto" (a GPU if there is one, but the CPU for the embedded models), "cpu", "cuda",
+            "cuda:1", "mps" ...
         revision: branch, tag or commit on the Hub; None is the main branch.
         attention: implementation in transformers; "auto" is "sdpa" where the architecture has it,
             else "eager".
@@ -72,11 +73,12 @@ class TransformersOptions:
             raise ModelError(f"model {spec!r}: batch_tokens must be positive")
         return out
 
-    def resolved_device(self) -> torch.device:
+    def resolved_device(self, spec: str) -> torch.device:
         """Return the device, "auto" resolved."""
         if self.device != "auto":
             return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        embedded = ":" not in spec
+        return torch.device("cuda" if torch.cuda.is_available() and not embedded else "cpu")
 
 
 class TransformersModel:
@@ -96,13 +98,16 @@ class TransformersModel:
         self.tokenizer = tokenizer
         self.spec = spec
         self.options = options
+        self.given: dict[
+            str, Any
+        ] = {}  # options as written: with the spec, what the registry knows
         dtype = "" if options.dtype == "float32" else f":{options.dtype}"
         self.name = f"{spec}@{identity}{dtype}"
         self.mask_token: str = ""
         self.device = next(model.parameters()).device
         on_cpu = self.device.type == "cpu"
         self.batch_tokens = options.batch_tokens or (3072 if on_cpu else 32768)
-        self.max_length = max_length_of(model.config, tokenizer)
+        self.max_length = max_length_of(model, tokenizer)
         self.special_tokens = int(tokenizer.num_special_tokens_to_add(False))
         sample = tokenizer("a")["input_ids"]
         self.appends_end = len(sample) > 1 and sample[-1] == tokenizer.eos_token_id
@@ -117,13 +122,7 @@ class TransformersModel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the spec and the options, not the weights."""
-        default = TransformersOptions()
-        changed = {
-            f.name: getattr(self.options, f.name)
-            for f in fields(self.options)
-            if getattr(self.options, f.name) != getattr(default, f.name)
-        }
-        return reload_model, (self.spec, changed)
+        return reload_model, (self.spec, self.given)
 
     def __repr__(self) -> str:
         """Return the class and the identity."""
@@ -173,19 +172,26 @@ class TransformersModel:
         raise NotImplementedError
 
 
-def max_length_of(config: Any, tokenizer: Any) -> int | None:
+def max_length_of(model: Any, tokenizer: Any) -> int | None:
     """Return how many tokens a model reads at most; None if it does not say."""
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    text = model.config.get_text_config()
+    if hasattr(text, "relative_attention_num_buckets"):
+        return None  # relative positions (T5): any length is read
     limits = [
         int(value)
         for name in ("max_position_embeddings", "n_positions", "max_seq_len")
         if isinstance(value := getattr(text, name, None), int) and value > 0
     ]
+    for name, module in model.named_modules():
+        if (
+            name.endswith("position_embeddings")
+            and getattr(module, "padding_idx", None) is not None
+        ):
+            # RoBERTa counts positions from behind the padding token's
+            limits.append(module.num_embeddings - module.padding_idx - 1)
     limit = getattr(tokenizer, "model_max_length", None)
     if isinstance(limit, int) and 0 < limit < 10**9:
         limits.append(limit)
-    if text.model_type == "t5":
-        return None  # relative positions: any length is read
     return min(limits) if limits else None
 
 
@@ -251,7 +257,7 @@ def load_transformers(name: str, *, spec: str, **options: Any) -> TransformersMo
         finally:
             if bar:
                 hf_logging.enable_progress_bar()
-        model = model.to(opts.resolved_device())
+        model = model.to(opts.resolved_device(spec))
     except ModelError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
@@ -261,7 +267,10 @@ def load_transformers(name: str, *, spec: str, **options: Any) -> TransformersMo
             "(config, tokenizer, safetensors), or a Hub name while online or cached."
         ) from error
     model.eval().requires_grad_(False)
-    return backend(model, tokenizer, spec=spec, identity=identity_of(name, config), options=opts)
+    identity = identity_of(name, config)
+    out = backend(model, tokenizer, spec=spec, identity=identity, options=opts)
+    out.given = options
+    return out
 
 
 def _backend(kind: Kind) -> tuple[type[TransformersModel], Any]:
