@@ -11,7 +11,7 @@ from promptgym.errors import ConfigError
 
 @dataclass(frozen=True)
 class PPOEditConfig:
-    """Hyperparameters; the defaults are those of the learning study (docs/agents.md).
+    """Hyperparameters; the defaults learn within a few thousand prompts (docs/agents.md).
 
     Attributes:
         steps: updates at most; None for as many as the query budget allows (with `memory`, three
@@ -43,23 +43,25 @@ class PPOEditConfig:
         demonstrations: solved examples the policy may put into a prompt; 0 keeps to the instruction
             as the search baselines do (zero-shot and few-shot results do not compare), None takes
             the environment's default for the task.
+        archive: three quarters of the episodes start from one of this many best prompts that the
+            sub-environment has found, instead of the problem's initial prompt; 0 for none.
         reward_scale: what a perfect prompt is worth; None for the reward's own units.
-        env: further arguments of `PromptEdit-v0` (JSON), e.g. `{"archive": 8}`.
+        env: further arguments of `PromptEdit-v0` (JSON), e.g. `{"swap": True}`.
         memory: do not ask again for prompts whose scores are known.
         checkpoint_every: updates between two checkpoints.
     """
 
     steps: int | None = None
-    num_envs: int = 32
+    num_envs: int = 16
     n_steps: int = 8
     batch_size: int = 128
-    epochs: int = 8
+    epochs: int = 4
     learning_rate: float = 1e-2
     decay: bool = False
     clip: float = 0.2
     gamma: float = 1.0
     gae_lambda: float = 0.95
-    entropy: float = 0.005
+    entropy: float = 0.02
     value: float = 0.5
     normalize_advantage: bool = True
     max_grad_norm: float = 0.5
@@ -72,6 +74,7 @@ class PPOEditConfig:
     head: int = 64
     horizon: int = 8
     demonstrations: int | None = 0
+    archive: int = 4
     reward_scale: float | None = 4.0
     env: Mapping[str, Any] = field(default_factory=dict)
     memory: bool = True
@@ -108,6 +111,7 @@ PRESETS: dict[str, PPOEditConfig] = {
         words="learned",
         embedding=48,
         demonstrations=None,
+        archive=0,
         reward_scale=200.0,
         memory=False,
     ),
@@ -126,6 +130,7 @@ PRESETS: dict[str, PPOEditConfig] = {
         words="learned",
         embedding=48,
         demonstrations=None,
+        archive=0,
         reward_scale=200.0,
         memory=False,
     ),

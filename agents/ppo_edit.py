@@ -190,7 +190,7 @@ class PPOEdit:
         Returns:
             The last prompt that was scored; the start if the budget did not reach one edit.
         """
-        env = make(problem=problem, **self._env_arguments())
+        env = make(problem=problem, **{**self._env_arguments(), "archive": 0})
         if (env.observation_space, env.action_space) != (
             self.trained.observation_space,
             self.trained.action_space,
@@ -252,6 +252,7 @@ class PPOEdit:
         return {
             "horizon": c.horizon,
             "max_demonstrations": c.demonstrations,
+            "archive": c.archive,
             "reward_scale": c.reward_scale,
             **c.env,
         }
