@@ -4,10 +4,10 @@
     python benchmarks/scoring.py --model hf:FOLDER    # any model of transformers
 
 Both sides score the same prompts on the same examples. The plain loop is what one writes first: for
-each prompt, batches of 32 texts, `tokenizer(texts, padding=True)`, the model's own forward, softmax at
-the answer position, the labels' columns. Prompts are new in every round (no answer is ever cached);
-the sides alternate, and the median over rounds is shown. The largest difference of any
-log-probability is shown beside it: speed that changes a score does not count.
+each prompt, batches of 32 texts, `tokenizer(texts, padding=True)`, the forward pass of the model,
+softmax at the answer position, the columns of the labels. Prompts are new in every round (no answer
+is ever cached); the sides alternate, and the median over rounds is shown. The largest difference of
+any log-probability is shown beside it: speed that changes a score does not count.
 """
 
 from __future__ import annotations
