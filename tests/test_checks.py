@@ -165,6 +165,9 @@ def test_differences_are_found_where_they_are() -> None:
     assert difference(one, two) == "['b'][1]['c']: expected 1, found 2"
     assert difference(np.zeros(1), np.zeros(1, dtype=np.float32)) is not None
     assert difference(1, 1.0) is not None
+    assert difference([100.0, np.ones(2)], [100.5, np.full(2, 1.005)], tolerance=0.01) is None
+    assert difference(np.float64(0.1), np.float64(0.2), tolerance=0.01) is not None
+    assert difference(np.array([1.0]), np.array([np.nan]), tolerance=0.01) is not None
     assert difference({"a": 1}, {"b": 1}) == "value: the keys ['a', 'b'] are in one of the two only"
     array = np.zeros(4)
     assert shared_memory({"a": array}, [array[:2]])

@@ -47,6 +47,7 @@ def test_a_vector_environment_is_so_many_scalar_ones(variant: str, mode: Autores
         num_envs=3,
         steps=24,
         modes=[mode],
+        tolerance=0.0,
     )
 
 
@@ -56,6 +57,7 @@ def test_the_time_limit_is_gymnasiums(mode: AutoresetMode) -> None:
         lambda: make("edit", max_episode_steps=3),
         lambda n, m: make_vec("edit", n, m, max_episode_steps=3),
         modes=[mode],
+        tolerance=0.0,
     )
 
 
@@ -70,6 +72,7 @@ def test_failed_calls_end_the_same_episodes(variant: str, mode: AutoresetMode) -
         lambda n, m: make_vec(variant, n, m, problem=failing()),
         steps=24,
         modes=[mode],
+        tolerance=0.0,
     )
 
 
