@@ -82,12 +82,12 @@ def save_policy(folder: Path, model: Any, options: JSON) -> None:
         "observation_space": space_to_json(model.observation_space),
         "action_space": space_to_json(model.action_space),
     }
-    for name, write in (
-        ("policy.safetensors", lambda path: save_file(weights, path)),
-        ("policy.json", lambda path: path.write_text(json.dumps(about, indent=2) + "\n")),
-    ):
+    for name in ("policy.safetensors", "policy.json"):
         temporary = folder / f".{name}.{os.getpid()}.tmp"
-        write(temporary)
+        if name.endswith(".json"):
+            temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        else:
+            save_file(weights, temporary)
         os.replace(temporary, folder / name)
 
 

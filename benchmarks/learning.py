@@ -87,7 +87,7 @@ def run_cell(out: Path, cell: Cell, prompts: int, model: str) -> str:
         "best": {"prompt": result.best.prompt.to_json(), "dev": result.best.dev},
         "test": test([result.best.prompt])[0],
         "curve": [[row["queries"], t] for row, t in zip(result.history, curve, strict=True)],
-        "greedy": (test([result.policy["greedy"]]) or [None])[0] if result.policy else None,
+        "greedy": test([result.policy["greedy"]])[0] if result.policy else None,
         "samples": test(result.policy.get("samples", [])) if result.policy else [],
         "policy": result.policy,
         "spent": result.spent,
@@ -162,7 +162,7 @@ def table(records: list[dict[str, Any]]) -> str:
             "",
             f"Budget {', '.join(f'{b:,}' for b in budgets)} queries; model {rows[0]['model']}.",
             "",
-            "| method | seeds | best by dev | minus climber | greedy | policy's samples | seconds |",
+            "| method | seeds | best by dev | minus climber | greedy | samples (mean) | seconds |",
             "|---|---|---|---|---|---|---|",
         ]
         climber = [r["test"] for r in rows if r["method"] == CLIMBER]
