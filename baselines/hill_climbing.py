@@ -70,6 +70,8 @@ class HillClimbing(SearchMethod):
         longest: most words of a prompt.
         start: the problem's initial prompt, the empty one, or a random one of 1-8 words.
         swaps: whether two words may change places.
+
+    A prompt is asked once: the learned policies that it is compared with remember theirs as well.
     """
 
     name: ClassVar[str] = "hill_climbing"
@@ -98,23 +100,35 @@ class HillClimbing(SearchMethod):
         margin = make_reward("margin") if on_margin else None
         best = self._first(problem, rng)
         value = float(_values(margin, (yield [best]))[0])
-        while True:
-            asked = [
-                best.with_words(
-                    edit(
-                        best.words,
-                        problem.vocabulary,
-                        rng,
-                        longest=max(self.longest, len(best.words)),
-                        swaps=self.swaps,
-                    )
-                )
-                for _ in range(self.neighbours)
-            ]
+        seen = {best}
+        while asked := self._neighbours(best, problem, rng, seen):
+            seen.update(asked)
             values = _values(margin, (yield asked))
             top = int(values.argmax())
             if values[top] > value:
                 best, value = asked[top], float(values[top])
+
+    def _neighbours(
+        self, best: Prompt, problem: Problem, rng: np.random.Generator, seen: set[Prompt]
+    ) -> list[Prompt]:
+        """Return different edits of the best prompt that were never asked; none if none is found.
+
+        The search ends where a hundred draws a neighbour find nothing new.
+        """
+        found: dict[Prompt, None] = {}
+        for _ in range(100 * self.neighbours):
+            words = edit(
+                best.words,
+                problem.vocabulary,
+                rng,
+                longest=max(self.longest, len(best.words)),
+                swaps=self.swaps,
+            )
+            if (prompt := best.with_words(words)) not in seen:
+                found[prompt] = None
+            if len(found) == self.neighbours:
+                break
+        return list(found)
 
     def _first(self, problem: Problem, rng: np.random.Generator) -> Prompt:
         """Return the prompt to start from."""

@@ -20,6 +20,7 @@ from promptgym.baselines.random_tokens import RandomTokens
 from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
+from promptgym.runs import ListSink
 from promptgym.search import Result, SearchMethod
 from promptgym.testing import TransparentModel, transparent_task
 from promptgym.testing.transparent import FILLERS, WEIGHTS
@@ -183,3 +184,20 @@ def test_hill_climbing_only_moves_up() -> None:
 def test_hill_climbing_refuses_unknown_options(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="hill_climbing"):
         HillClimbing(**wrong)
+
+
+def test_hill_climbing_asks_no_prompt_twice_and_ends_where_nothing_is_new() -> None:
+    task = transparent_task()
+    sink = ListSink()
+    problem = Problem(
+        task, TransparentModel(), budget=100_000, vocabulary=("alpha", "one"), events=sink
+    )
+    HillClimbing(longest=2).optimize(problem, seed=0)
+    asked = [
+        p["instruction"]
+        for event in sink.events
+        if event["kind"] == "scores" and event["split"] == "train"
+        for p in event["prompts"]
+    ]
+    assert len(asked) == len(set(asked))
+    assert problem.ledger.queries < 100_000
