@@ -32,8 +32,8 @@ class PolicyAgent(ABC):
 
     Attributes:
         name: registered name.
-        config: a frozen dataclass with at least `steps`, `memory`, `log_every` and
-            `checkpoint_every`.
+        config: a frozen dataclass with at least `steps`, `memory`, `patience`, `log_every`
+            and `checkpoint_every`.
         known: reward of every prompt asked on the whole training split.
         log: rows of statistics.
         step: updates done.
@@ -104,12 +104,12 @@ class PolicyAgent(ABC):
         problem = self._journaled(problem, seed, checkpoint_dir, resume)
         self._build(problem, seed)
         self.known, self.log, self.step = {}, [], 0
-        self._records, self._updating = 0, False
+        self._records, self._updating, self._new = 0, False, 0
         file = None if checkpoint_dir is None else checkpoint_dir / f"{self.name}.safetensors"
         if file is not None and file.exists():
             self._continue(problem, selection, file)
         try:
-            while self.step < self.config.steps:
+            while self.step < self.config.steps and not self._converged():
                 self._train_step(problem, selection)
                 if file is not None and self.step % self.config.checkpoint_every == 0:
                     self._checkpoint(file)
@@ -173,8 +173,21 @@ class PolicyAgent(ABC):
                 selection.observe(scores, rewards)
             if not scores.complete.all():
                 raise BudgetExhausted("the budget cut the last batch short")
+            before = len(self.known)
             self.known.update(zip(scores.prompts, rewards.tolist(), strict=True))
+            if len(self.known) > before:
+                self._new = self.step
         return np.array([self.known[p] for p in prompts])
+
+    def _converged(self) -> bool:
+        """Whether a policy that pays for new prompts only has written none for too long."""
+        return bool(self.config.memory) and self.step - self._new > self.config.patience
+
+    def _progress(self, problem: Problem) -> float:
+        """Return how much of the steps or of the query budget is spent, in [0, 1]."""
+        budget = problem.ledger.budget.queries
+        spent = problem.ledger.queries / budget if budget else 0.0
+        return min(1.0, max(self.step / int(self.config.steps), spent))
 
     def _end_step(self, problem: Problem, row: JSON) -> None:
         """Count a finished update, then say so; what is asked next belongs to the next step.
@@ -202,7 +215,7 @@ class PolicyAgent(ABC):
     def _checkpoint(self, file: Path) -> None:
         """Write the state, with the journal's position it belongs to."""
         tensors, state = self._get_state()
-        own = {"step": self.step, "records": self._records, "log": self.log}
+        own = {"step": self.step, "records": self._records, "new": self._new, "log": self.log}
         write_checkpoint(file, tensors, {"agent": state, **own})
 
     def _continue(self, problem: Problem, selection: Selection | None, file: Path) -> None:
@@ -220,7 +233,8 @@ class PolicyAgent(ABC):
             prompts = [Prompt.of(p) for p in problem.journal.peek()["prompts"]]
             self._ask(problem, selection, prompts)
         self._set_state(tensors, state["agent"])
-        self.step, self.log, self._records = state["step"], state["log"], state["records"]
+        self.step, self._new = state["step"], state["new"]
+        self.log, self._records = state["log"], state["records"]
 
 
 def position(problem: Problem) -> int:

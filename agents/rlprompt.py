@@ -80,7 +80,11 @@ class RLPromptConfig:
             rewards are known and cost no query.
         replay_temperature: they are drawn with probability ~ exp(R / (temperature * std R)), over
             all prompts so far.
+        sharpen: rewards count so many times more at the end of the budget than at its start,
+            rising linearly; as soft Q-learning keeps an entropy of its own, this is what lets it go
+            over from exploring to repeating what is good. Published: 1.
         memory: do not ask again for prompts whose reward is known; published: False.
+        patience: with memory, training ends after so many steps without a new prompt.
         vocabulary: "policy": all tokens of the policy's tokenizer but special ones; "problem": the
             problem's words that are single tokens of it.
         policy_lm: "target" for the problem's own model, or what `load_model` takes; the paper's is
@@ -108,7 +112,9 @@ class RLPromptConfig:
     updates: int = 1
     replay: int = 0
     replay_temperature: float = 1.0
+    sharpen: float = 1.0
     memory: bool = False
+    patience: int = 50
     vocabulary: Literal["policy", "problem"] = "policy"
     policy_lm: str = "tiny"
     source: str = ""
@@ -251,12 +257,13 @@ class RLPrompt(PolicyAgent):
         if c.greedy_every and self.step % c.greedy_every == 0:
             self._ask(problem, selection, [p for p in self.predict() if p not in self.known])
         self._updating = True
-        loss, entropy = self._update(rollout, rewards)
+        weight = 1.0 + (c.sharpen - 1.0) * self._progress(problem)
+        loss, entropy = self._update(rollout, rewards, weight)
         row = self._statistics(problem, rollout, rewards, loss, entropy)
         self._drawn = self.generator.get_state()
         self._end_step(problem, row)
 
-    def _update(self, rollout: Rollout, rewards: FloatArray) -> tuple[float, float]:
+    def _update(self, rollout: Rollout, rewards: FloatArray, weight: float) -> tuple[float, float]:
         """Learn from a batch; return the first loss and the policy's entropy (nats a word).
 
         Prompts whose every call failed take no part.
@@ -266,20 +273,20 @@ class RLPrompt(PolicyAgent):
         if not valid.size:
             return math.nan, math.nan
         actions, states, rewards = rollout.actions[valid], rollout.states[valid], rewards[valid]
-        sizes = [valid.size]
+        sizes, old = [valid.size], None
         if c.replay:
             replayed, old = self._replayed(actions, rewards)
             actions = torch.cat([actions, replayed])
             states = torch.cat([states, self.policy.states_of(replayed)])
-            rewards = np.concatenate([rewards, old])
             sizes = [valid.size + c.replay, *[c.replay] * (c.updates - 1)]
-        # Shaped together, so that all updates of a step have one baseline and one scale.
-        shaped = torch.tensor(self.stabilizer(rewards), dtype=torch.float32, device=actions.device)
+        # Baseline and scale are those of the new prompts: replayed ones are mostly good, and would
+        # make new ones look bad.
+        shaped = weight * torch.tensor(self.stabilizer(rewards, old), dtype=torch.float32)
         with torch.no_grad():
             logp = self.policy.logits(states[: valid.size]).log_softmax(-1)
             entropy = float(-(logp.exp() * logp).sum(-1).mean())
-        parts = zip(states.split(sizes), actions.split(sizes), shaped.split(sizes), strict=True)
-        losses = [self._descend(*part) for part in parts]
+        rows = zip(*(torch.split(x, sizes) for x in (states, actions, shaped)), strict=True)
+        losses = [self._descend(*part) for part in rows]
         return losses[0], entropy
 
     def _descend(self, states: torch.Tensor, actions: torch.Tensor, rewards: torch.Tensor) -> float:
@@ -291,7 +298,7 @@ class RLPrompt(PolicyAgent):
             logits,
             policy.logits(states, "target"),
             actions,
-            rewards,
+            rewards.to(policy.device),
             prior=math.log(logits.shape[-1]) if c.centre else 0.0,
             reversed_halves=c.reversed_halves,
         )

@@ -271,6 +271,22 @@ def test_replay_draws_good_prompts_of_the_past_and_asks_nothing(policy_lm: str) 
         RLPrompt("repaired", updates=2)
 
 
+def test_a_policy_that_writes_nothing_new_has_converged(policy_lm: str) -> None:
+    options = {"policy_lm": policy_lm, "length": 1, "hidden": 32, "patience": 7}
+    agent = RLPrompt("repaired", **options).learn(make())
+    assert 8 <= agent.step < 200
+    assert len(agent.known) <= len(WEIGHTS) + len(FILLERS)
+    unending = RLPrompt("repaired", memory=False, steps=60, **options).learn(make())
+    assert unending.step == 60
+
+
+def test_sharpening_makes_the_policy_surer(policy_lm: str) -> None:
+    options = {"policy_lm": policy_lm, "steps": 60, "patience": 60, **SMALL}
+    plain, sharp = (RLPrompt("repaired", sharpen=k, **options).learn(make()) for k in (1.0, 10.0))
+    assert sharp.log[-1]["entropy"] < plain.log[-1]["entropy"]
+    assert sharp.log[-1]["reward_mean"] > plain.log[-1]["reward_mean"]
+
+
 def test_prompts_that_failed_take_no_part(policy_lm: str) -> None:
     class Silent(TransparentModel):
         def label_logprobs(self, texts: Any, labels: Any) -> Any:
@@ -348,9 +364,18 @@ class StopAt(ListSink):
             raise self.error
 
 
-@pytest.mark.parametrize("error", [Stopped, KeyboardInterrupt])
-@pytest.mark.parametrize(("kind", "count"), [("scores", 1), ("scores", 23), ("policy", 17)])
-@pytest.mark.parametrize("options", [{"replay": 4, "updates": 2}, {"memory": False, "length": 2}])
+@pytest.mark.parametrize(
+    ("error", "kind", "count"),
+    [
+        (Stopped, "scores", 1),
+        (Stopped, "scores", 18),
+        (KeyboardInterrupt, "scores", 18),
+        (KeyboardInterrupt, "policy", 13),
+    ],
+)
+@pytest.mark.parametrize(
+    "options", [{"replay": 4, "updates": 2, "sharpen": 5.0}, {"memory": False, "length": 2}]
+)
 def test_a_stopped_run_resumes_exactly(
     policy_lm: str,
     tmp_path: Path,
@@ -360,7 +385,7 @@ def test_a_stopped_run_resumes_exactly(
     options: dict[str, Any],
 ) -> None:
     def agent() -> RLPrompt:
-        small = {"hidden": 32, "steps": 40, "checkpoint_every": 5, "log_every": 3}
+        small = {"hidden": 32, "steps": 24, "checkpoint_every": 5, "log_every": 3}
         return RLPrompt("repaired", policy_lm=policy_lm, **small, **options)
 
     budget = 400 * TRAIN

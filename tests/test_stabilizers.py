@@ -40,6 +40,17 @@ def test_a_resumed_stabilizer_continues_exactly(spec: object) -> None:
 
 
 @pytest.mark.parametrize("spec", ALL, ids=str)
+def test_further_rewards_are_shaped_like_the_batch_and_do_not_count(spec: object) -> None:
+    alone, together = (make_stabilizer(spec) for _ in range(2))  # type: ignore[arg-type]
+    for batch in BATCHES:
+        want = alone(batch)
+        shaped = together(batch, np.array([*batch, 1e3, -1e3]))
+        np.testing.assert_array_equal(shaped, [*want, *want, *shaped[-2:]])
+        assert shaped[-2] >= np.nanmax(want) and shaped[-1] <= np.nanmin(want)
+        assert together.get_state() == alone.get_state()
+
+
+@pytest.mark.parametrize("spec", ALL, ids=str)
 def test_order_is_kept(spec: object) -> None:
     shaped = make_stabilizer(spec)(np.array([5.0, -1.0, 2.0]))  # type: ignore[arg-type]
     assert shaped.argsort().tolist() == [1, 2, 0]

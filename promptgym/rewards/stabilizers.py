@@ -29,8 +29,17 @@ class Stabilizer(Protocol):
         """The registered name."""
         ...
 
-    def __call__(self, rewards: FloatArray) -> FloatArray:
-        """Shape the rewards of one batch, shape (P,), and take them into the state, if any."""
+    def __call__(self, rewards: FloatArray, further: FloatArray | None = None) -> FloatArray:
+        """Shape the rewards of one batch, shape (P,), and take them into the state, if any.
+
+        Args:
+            rewards: of the batch, shape (P,).
+            further: rewards of replayed prompts, shape (R,): shaped as if they were of this batch,
+                without counting in its statistics or the state.
+
+        Returns:
+            The shaped rewards, those of `further` after the batch's, shape (P + R,).
+        """
         ...
 
     def get_state(self) -> JSON:
@@ -104,9 +113,9 @@ class Identity(_Stateless):
 
     name: ClassVar[str] = "none"
 
-    def __call__(self, rewards: FloatArray) -> FloatArray:
+    def __call__(self, rewards: FloatArray, further: FloatArray | None = None) -> FloatArray:
         """Return the rewards."""
-        return np.asarray(rewards, dtype=np.float64)
+        return _joined(rewards, further)
 
 
 @register_stabilizer("batch_z")
@@ -122,9 +131,9 @@ class BatchZ(_Stateless):
     name: ClassVar[str] = "batch_z"
     epsilon: float = EPSILON
 
-    def __call__(self, rewards: FloatArray) -> FloatArray:
+    def __call__(self, rewards: FloatArray, further: FloatArray | None = None) -> FloatArray:
         """Return the z-scores."""
-        x, valid = _valid(rewards)
+        x, valid = _valid(rewards, further)
         if not valid.size:
             return x
         return np.asarray((x - valid.mean()) / (valid.std() + self.epsilon))
@@ -146,9 +155,9 @@ class RunningZ:
     mean: float = 0.0
     m2: float = 0.0
 
-    def __call__(self, rewards: FloatArray) -> FloatArray:
+    def __call__(self, rewards: FloatArray, further: FloatArray | None = None) -> FloatArray:
         """Take the batch in, then return its z-scores."""
-        x, valid = _valid(rewards)
+        x, valid = _valid(rewards, further)
         self.update(valid)
         return np.asarray((x - self.mean) / (self.std + self.epsilon))
 
@@ -186,9 +195,9 @@ class MinMax(_Stateless):
     low: float = 0.0
     high: float = 1.0
 
-    def __call__(self, rewards: FloatArray) -> FloatArray:
+    def __call__(self, rewards: FloatArray, further: FloatArray | None = None) -> FloatArray:
         """Return the rescaled rewards."""
-        x, valid = _valid(rewards)
+        x, valid = _valid(rewards, further)
         if not valid.size:
             return x
         span = float(valid.max() - valid.min())
@@ -230,9 +239,9 @@ class FixedScale:
         """s0 as it stands; 0 before the first batch."""
         return self.total / self.count if self.count else 0.0
 
-    def __call__(self, rewards: FloatArray) -> FloatArray:
+    def __call__(self, rewards: FloatArray, further: FloatArray | None = None) -> FloatArray:
         """Return the scaled rewards; a batch without valid ones leaves the state alone."""
-        x, valid = _valid(rewards)
+        x, valid = _valid(rewards, further)
         if not valid.size:
             return x
         if self.count < self.batches:
@@ -267,10 +276,10 @@ class Affine(_Stateless):
         if self.old[0] == self.old[1]:
             raise RewardError(f"affine: the old range is empty: {self.old}")
 
-    def __call__(self, rewards: FloatArray) -> FloatArray:
+    def __call__(self, rewards: FloatArray, further: FloatArray | None = None) -> FloatArray:
         """Return the mapped rewards."""
         (a, b), (c, d) = self.old, self.new
-        return np.asarray((np.asarray(rewards, dtype=np.float64) - a) / (b - a) * (d - c) + c)
+        return np.asarray((_joined(rewards, further) - a) / (b - a) * (d - c) + c)
 
 
 @dataclass
@@ -284,11 +293,13 @@ class Chain:
         """The names of the parts, joined."""
         return "+".join(part.name for part in self.parts)
 
-    def __call__(self, rewards: FloatArray) -> FloatArray:
+    def __call__(self, rewards: FloatArray, further: FloatArray | None = None) -> FloatArray:
         """Apply the parts in order."""
+        n = len(rewards)
         for part in self.parts:
-            rewards = part(rewards)
-        return rewards
+            shaped = part(rewards, further)
+            rewards, further = shaped[:n], shaped[n:]
+        return _joined(rewards, further)
 
     def get_state(self) -> JSON:
         """Return the states of the parts, in order."""
@@ -300,7 +311,13 @@ class Chain:
             part.set_state(own)
 
 
-def _valid(rewards: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the rewards as floats, and those that are not NaN."""
+def _valid(rewards: FloatArray, further: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+    """Return all rewards as floats, and those of the batch that are not NaN."""
     x = np.asarray(rewards, dtype=np.float64)
-    return x, x[~np.isnan(x)]
+    return _joined(x, further), x[~np.isnan(x)]
+
+
+def _joined(rewards: FloatArray, further: FloatArray | None) -> FloatArray:
+    """Return the batch's rewards and the further ones behind them, as floats."""
+    parts = [rewards] if further is None else [rewards, further]
+    return np.concatenate([np.asarray(part, dtype=np.float64) for part in parts])
