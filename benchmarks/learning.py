@@ -34,6 +34,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo": ("ppo_edit", {}),
     "random": ("random_tokens", {}),
     "climber": ("hill_climbing", {}),
+    "climber from empty": ("hill_climbing", {"start": "empty"}),
 }
 CLIMBER = "climber"
 TASKS = ("review-author", "review-critics", "review-price", "news-outcome")
@@ -107,7 +108,9 @@ def run(arguments: argparse.Namespace) -> None:
     cells = [
         cell
         for seed, task, method in itertools.product(
-            range(arguments.seeds), arguments.tasks, arguments.methods
+            range(arguments.first_seed, arguments.first_seed + arguments.seeds),
+            arguments.tasks,
+            arguments.methods,
         )
         if not cell_path(out, cell := (task, method, seed)).exists()
     ]
@@ -244,7 +247,10 @@ def main() -> None:
         if name == "run":
             command.add_argument("--tasks", nargs="+", default=list(TASKS))
             command.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-            command.add_argument("--seeds", type=int, default=5, help="seeds 0 ... N - 1")
+            command.add_argument("--seeds", type=int, default=5, help="how many")
+            command.add_argument(
+                "--first-seed", type=int, default=100, help="the defaults were chosen on small ones"
+            )
             command.add_argument("--prompts", type=int, default=PROMPTS, help="budget in prompts")
             command.add_argument("--model", default="tiny")
             command.add_argument("--jobs", type=int, default=2)
