@@ -1,9 +1,9 @@
 """Steps per second of PromptEdit-v0: vector against scalar environments, 1 to 64 prompts at once.
 
-Run from the repository root: `python benchmarks/env_steps.py [--model tiny] [--seconds 20]`. Episodes
-are zero-shot and legal actions drawn at random, so nearly each step meets a prompt that is not in the cache; both kinds
-have a cache of their own. Prints a Markdown table of env steps per CPU second (one thread, so the
-same as steps per second on a core that does nothing else) and the ratio.
+Run from the repository root: `python benchmarks/env_steps.py [--model tiny] [--seconds 20]`.
+Episodes are zero-shot and legal actions drawn at random, so nearly each step meets a prompt that is
+not in the cache; both kinds have a cache of their own. Prints a Markdown table of env steps per CPU
+second (one thread, so the same as steps per second on a core that does nothing else) and the ratio.
 """
 
 from __future__ import annotations
