@@ -12,7 +12,7 @@ from promptgym.cli.options import PlainSeed, Quiet
 from promptgym.cli.train import launch, scored
 from promptgym.types import JSON
 
-EXAMPLES = examples("promptgym demo --budget 6000 --quiet")
+EXAMPLES = examples("promptgym demo --budget 3200 --quiet")
 TASK, BUDGET = "author", 160_000
 METHODS: dict[str, JSON] = {
     "learned (RLPrompt)": {"method": "rlprompt", "preset": "repaired"},

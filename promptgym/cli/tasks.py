@@ -20,7 +20,7 @@ from promptgym.types import JSON
 
 LIST = examples("promptgym tasks", "promptgym tasks show author", "promptgym tasks --json")
 LANDSCAPE = examples(
-    "promptgym tasks landscape author --random-prompts 100 --climbers 1 --climb-prompts 200",
+    "promptgym tasks landscape author --random-prompts 40 --edits 20 --climbers 0 --plot land.png",
 )
 SHOW = examples("promptgym tasks show author", "promptgym tasks show critics --json")
 
@@ -30,6 +30,7 @@ Name = Annotated[str, typer.Argument(help="A task's name, a data file or hub:NAM
 Model = Annotated[str, typer.Option(help="The model whose landscape it is.")]
 Plot = Annotated[Path | None, typer.Option(help="Also draw a picture into this PNG file.")]
 Randoms = Annotated[int, typer.Option(help="How many random prompts are asked.")]
+Edits = Annotated[int, typer.Option(help="How many single edits of the manual prompt are asked.")]
 Climbers = Annotated[int, typer.Option(help="How many hill climbers are sent up; 0 for none.")]
 Climb = Annotated[int, typer.Option(help="Prompts a climber may ask.")]
 
@@ -120,6 +121,7 @@ def landscape(
     task: Name,
     model: Model = o.DEFAULT_MODEL,
     random_prompts: Randoms = 2000,
+    edits: Edits = 600,
     climbers: Climbers = 5,
     climb_prompts: Climb = 2000,
     seed: o.PlainSeed = 0,
@@ -134,6 +136,7 @@ def landscape(
         task,
         model,
         n_random=random_prompts,
+        n_edits=edits,
         climbers=climbers,
         climb_prompts=climb_prompts,
         seed=seed,

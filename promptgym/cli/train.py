@@ -24,9 +24,9 @@ from promptgym.errors import ConfigError
 from promptgym.types import JSON
 
 EXAMPLES = examples(
-    "promptgym train random_tokens --task author --budget 20000 --out runs/random",
-    "promptgym train rlprompt --preset repaired --task author --budget 20000 --seed 1",
-    "promptgym train hill_climbing --task critics --budget 20000 --set neighbours=8 --json",
+    "promptgym train random_tokens --task author --budget 6400 --out runs/random",
+    "promptgym train rlprompt --preset repaired --task author --budget 6400 --seed 1",
+    "promptgym train hill_climbing --task critics --budget 6400 --set neighbours=8 --json",
     "promptgym train --resume runs/random",
 )
 
