@@ -13,7 +13,8 @@ slow copy marked ' and the shaped reward r:
 and the loss is the batch mean of the sum over t of half of both squared errors. `published` is the
 released code's behaviour, where the "reversed" halves that its option names promise are skipped.
 `repaired` is what made it learn on small models: hidden units that are active at the start, all
-words sampled, values centred on a uniform prior, and one fixed reward scale. See docs/agents.md.
+words sampled, values centred on a uniform prior, one fixed reward scale, replay of good prompts,
+and rewards that count more towards the end. See docs/agents.md.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class RLPromptConfig:
         gains: Xavier-uniform gain of its first and second layer.
         biases: initial bias of both.
         top_k: sample among the k likeliest words; 0 among all.
-        tau: Polyak rate of the target network, moved at every step.
+        tau: Polyak rate of the target network, moved at every update.
         stabilizer: what is done to a batch's rewards, see `promptgym.rewards.stabilizers`;
             published: z-score over the batch, then [0, 1] onto [0, 5], that is 5 z.
         centre: take soft values against a uniform prior, V - ln A for A words.
@@ -80,15 +81,13 @@ class RLPromptConfig:
             rewards are known and cost no query.
         replay_temperature: they are drawn with probability ~ exp(R / (temperature * std R)), over
             all prompts so far.
-        sharpen: rewards count so many times more at the end of the budget than at its start,
-            rising linearly; as soft Q-learning keeps an entropy of its own, this is what lets it go
-            over from exploring to repeating what is good. Published: 1.
+        sharpen: rewards count so many times more at the end of the budget than at its start, rising
+            linearly: soft Q-learning keeps an entropy of its own. Published: 1.
         memory: do not ask again for prompts whose reward is known; published: False.
         patience: with memory, training ends after so many steps without a new prompt.
         vocabulary: "policy": all tokens of the policy's tokenizer but special ones; "problem": the
             problem's words that are single tokens of it.
-        policy_lm: "target" for the problem's own model, or what `load_model` takes; the paper's is
-            "hf:distilgpt2".
+        policy_lm: "target" for the problem's own, or what `load_model` takes (paper: distilgpt2).
         source: text before the prompt; "" for the policy's first token (the released code's
             "<|endoftext|>", with GPT-2).
         greedy_every: steps between two looks at the greedy prompt (asked if it is a new one).
@@ -148,6 +147,9 @@ PRESETS: dict[str, RLPromptConfig] = {
         learning_rate=1e-3,
         stabilizer=("fixed_scale", "affine"),
         centre=True,
+        updates=2,
+        replay=32,
+        sharpen=4.0,
         memory=True,
         vocabulary="problem",
     ),
@@ -279,8 +281,7 @@ class RLPrompt(PolicyAgent):
             actions = torch.cat([actions, replayed])
             states = torch.cat([states, self.policy.states_of(replayed)])
             sizes = [valid.size + c.replay, *[c.replay] * (c.updates - 1)]
-        # Baseline and scale are those of the new prompts: replayed ones are mostly good, and would
-        # make new ones look bad.
+        # Baseline and scale of the new prompts: with the replayed ones', new ones all look bad.
         shaped = weight * torch.tensor(self.stabilizer(rewards, old), dtype=torch.float32)
         with torch.no_grad():
             logp = self.policy.logits(states[: valid.size]).log_softmax(-1)

@@ -220,7 +220,7 @@ SMALL = {"hidden": 256, "length": 4, "learning_rate": 3e-3}
 
 def test_repaired_learns_a_policy_whose_samples_are_good(policy_lm: str) -> None:
     problem = make(800 * TRAIN)
-    agent = RLPrompt("repaired", policy_lm=policy_lm, steps=150, **SMALL)
+    agent = RLPrompt("repaired", policy_lm=policy_lm, steps=70, **SMALL)
     result = agent.optimize(problem, seed=0)
     fresh = make()
     samples = fresh.score([Prompt.of(p) for p in result.policy["samples"]])
@@ -265,10 +265,10 @@ def test_replay_draws_good_prompts_of_the_past_and_asks_nothing(policy_lm: str) 
     assert all(agent.past[tuple(a)] == r for a, r in zip(drawn.tolist(), rewards, strict=True))
     known = np.array(list(agent.past.values()))
     assert rewards.mean() > known.mean() + 0.5 * known.std()
-    plain = RLPrompt("repaired", **options).learn(make())
+    plain = RLPrompt("repaired", replay=0, updates=1, **options).learn(make())
     assert not torch.equal(plain.policy.adaptor.first.weight, agent.policy.adaptor.first.weight)
     with pytest.raises(ConfigError, match="need replay"):
-        RLPrompt("repaired", updates=2)
+        RLPrompt("published", updates=2)
 
 
 def test_a_policy_that_writes_nothing_new_has_converged(policy_lm: str) -> None:
@@ -281,7 +281,7 @@ def test_a_policy_that_writes_nothing_new_has_converged(policy_lm: str) -> None:
 
 
 def test_sharpening_makes_the_policy_surer(policy_lm: str) -> None:
-    options = {"policy_lm": policy_lm, "steps": 60, "patience": 60, **SMALL}
+    options = {"policy_lm": policy_lm, "steps": 40, "replay": 0, "updates": 1, **SMALL}
     plain, sharp = (RLPrompt("repaired", sharpen=k, **options).learn(make()) for k in (1.0, 10.0))
     assert sharp.log[-1]["entropy"] < plain.log[-1]["entropy"]
     assert sharp.log[-1]["reward_mean"] > plain.log[-1]["reward_mean"]
@@ -374,7 +374,7 @@ class StopAt(ListSink):
     ],
 )
 @pytest.mark.parametrize(
-    "options", [{"replay": 4, "updates": 2, "sharpen": 5.0}, {"memory": False, "length": 2}]
+    "options", [{"replay": 4}, {"memory": False, "length": 2, "replay": 0, "updates": 1}]
 )
 def test_a_stopped_run_resumes_exactly(
     policy_lm: str,
