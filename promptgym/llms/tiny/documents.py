@@ -31,7 +31,7 @@ from promptgym.tasks.world.inputs import FAMILIES, QUESTIONS, Answer, Item
 CHOICES = 8  # most tokens with probability at one position
 ANSWER_WEIGHT, INSTRUCTION_WEIGHT, TEXT_WEIGHT = 1.0, 0.12, 0.05
 SETTLED_WEIGHT = 0.1  # of a later answer token that can only be one, such as <eos> after a label
-FAMILY_SHARES = {"review": 0.52, "news": 0.28, "words": 0.20}
+FAMILY_SHARES = (0.52, 0.28, 0.20)  # in the order of `FAMILIES`
 
 Target = list[tuple[int, float]]
 
@@ -74,6 +74,10 @@ class Recipe:
         clean: share of clean instructions (the curriculum).
         simple: share of inputs with one clause and few negations (the curriculum).
         sharp: exponent on the answer distributions of instructions (the curriculum).
+        shift: added to the log-odds of careful reading (the curriculum).
+        enough, louder: see `posterior.believe` (the curriculum).
+        manners: share of instructions made to show what words of manner do.
+        shares: of the families, in the order of `FAMILIES`.
     """
 
     masked: bool = False
@@ -82,6 +86,11 @@ class Recipe:
     clean: float = 0.2
     simple: float = 0.0
     sharp: float = 1.0
+    shift: float = 0.0
+    enough: float | None = None
+    louder: float | None = None
+    manners: float = 0.0
+    shares: tuple[float, ...] = FAMILY_SHARES
 
 
 def answer_targets(distribution: dict[Answer, float], drawn: Answer) -> list[Target]:
@@ -163,9 +172,16 @@ def _write_masked_block(
         doc.predict(first + len(body) - len(targets) + place, target, ANSWER_WEIGHT)
 
 
+def _instruction(rng: random.Random, question: str, family: str, recipe: Recipe) -> list[str]:
+    """One instruction of a document."""
+    if rng.random() < recipe.manners:
+        return grammar.with_manners(rng, question)
+    return grammar.instruction(rng, question, family, recipe.clean)
+
+
 def write_document(rng: random.Random, recipe: Recipe) -> Document:
     """One document."""
-    family = rng.choices(list(FAMILY_SHARES), list(FAMILY_SHARES.values()))[0]
+    family = rng.choices(list(FAMILIES), recipe.shares)[0]
     shown: list[tuple[Item, Answer]] = []
     evidence = None
     if rng.random() < recipe.shown:
@@ -179,12 +195,18 @@ def write_document(rng: random.Random, recipe: Recipe) -> Document:
     doc = Document()
     start = _write_prefix(doc, item, shown, learn=not recipe.masked and rng.random() < 0.2)
     count = recipe.questions
-    instructions = [
-        grammar.instruction(rng, rng.choice(asked_of), family, recipe.clean) for _ in range(count)
-    ]
+    instructions = [_instruction(rng, rng.choice(asked_of), family, recipe) for _ in range(count)]
     if shown:
         instructions[0] = []
-    beliefs = believe(family, strengths(instructions), [item], evidence)
+    beliefs = believe(
+        family,
+        strengths(instructions),
+        [item],
+        evidence,
+        recipe.shift,
+        recipe.enough,
+        recipe.louder,
+    )
     for block, words in enumerate(instructions, start=1):
         distribution = answer_distribution(beliefs, block - 1, 0, item)
         if recipe.sharp != 1.0:
@@ -200,7 +222,7 @@ def write_document(rng: random.Random, recipe: Recipe) -> Document:
 
 def write_instruction(rng: random.Random) -> Document:
     """`<bos> [demonstrations] <instruction> words <eos>`: teaches to write instructions."""
-    family = rng.choices(list(FAMILY_SHARES), list(FAMILY_SHARES.values()))[0]
+    family = rng.choices(list(FAMILIES), FAMILY_SHARES)[0]
     question = rng.choice(QUESTIONS[family])
     shown = demonstrations(rng, family, question)[0][:3] if rng.random() < 0.5 else []
     words: list[str] = [BOS]

@@ -163,6 +163,24 @@ def bag(rng: random.Random, question: str, family: str) -> list[str]:
     return out
 
 
+def with_manners(rng: random.Random, question: str) -> list[str]:
+    """A question, up to eight words of one manner or two, and up to three other words."""
+    kind = rng.random()
+    if kind < 0.4:
+        words = sentence(rng, question)
+    elif kind < 0.9:
+        words = [rng.choice(_CUES[question]) for _ in range(rng.randint(1, 2))]
+    else:
+        words = []
+    groups = rng.choice(((0,), (0,), (1,), (0, 1), (0, 1), (0, 1), (0, 2), (0, 1, 2)))
+    start = rng.randrange(len(groups))
+    count = rng.randint(0, 8)
+    extra = [rng.choice(_MANNERS[groups[(start + i) % len(groups)]]) for i in range(count)]
+    extra += [rng.choice(_WORDS) for _ in range(rng.choice((0, 0, 1, 2, 3)))]
+    rng.shuffle(extra)
+    return [*extra, *words] if rng.random() < 0.5 else [*words, *extra]
+
+
 def misspelled(rng: random.Random, word: str) -> str:
     """A word with one letter dropped, doubled or changed."""
     if len(word) < 4:

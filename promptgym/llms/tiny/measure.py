@@ -14,7 +14,7 @@ import argparse
 import json
 import random
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,20 @@ from promptgym.tasks.world import WORLD_TASKS, WorldTask, cues, generate
 FloatArray = npt.NDArray[np.float64]
 Words = list[str]
 Score = Callable[[Sequence[Words]], FloatArray]
-SPLITS = {"train": (64, 1), "dev": (64, 2), "test": (500, 3)}
+SPLITS = {"test": 500, "dev": 64, "train": 64}  # in the order in which bundled tasks draw them
 RANGE = 380.0  # of the gap reward
 LONGEST = 14  # words of a prompt
+
+
+@cache
+def split_examples(name: str) -> dict[str, list[tuple[str, str]]]:
+    """The bundled task's own splits."""
+    out: dict[str, list[tuple[str, str]]] = {}
+    seen: set[str] = set()
+    for place, (split, size) in enumerate(SPLITS.items()):
+        out[split] = generate(name, size, place, frozenset(seen))
+        seen |= {text for text, _ in out[split]}
+    return out
 
 
 class Split:
@@ -116,7 +127,7 @@ def landscape(
         quick: a tenth of the random prompts and edits.
     """
     rng = random.Random(0)
-    train, dev, test = (make(split) for split in SPLITS)
+    train, dev, test = (make(split) for split in ("train", "dev", "test"))
     manual = task.manual_prompt.split()
     share = 10 if quick else 1
     out: dict[str, Any] = {"tier": task.tier}
@@ -142,10 +153,7 @@ def landscape(
         ("staircase_manual", manual),
         ("staircase_word", [task.name.partition("-")[2]]),
     ):
-        levels = [
-            [base + helpful(rng, task.tier, n) for _ in range(24 // (2 if quick else 1))]
-            for n in range(8)
-        ]
+        levels = [[base + helpful(rng, task.tier, n) for _ in range(8)] for n in range(8)]
         out[name] = [round(float(test(level)[0].mean()), 3) for level in levels]
     before = [float(v[0]) for v in train([manual])]
     edits = [edited(rng, manual, task.vocabulary) for _ in range(600 // share)]
@@ -173,7 +181,7 @@ def causal_split(model: Any, task: WorldTask, split: str) -> Split:
     """A causal model's view of a split, exact float32 with cached inputs."""
     from promptgym.llms.tiny.fast import CausalScorer
 
-    examples = generate(task.name, *SPLITS[split])
+    examples = split_examples(task.name)[split]
     labels = task.labels or ()
     scorer = CausalScorer(model, [text for text, _ in examples], labels)
     return Split(scorer, [labels.index(target) for _, target in examples])
@@ -193,7 +201,7 @@ def masked_split(model: Any, task: WorldTask, split: str) -> Split:
         encode_words,
     )
 
-    examples = generate(task.name, *SPLITS[split])
+    examples = split_examples(task.name)[split]
     labels = task.labels or ()
     columns = [encode_words([label])[0] for label in labels]
 
@@ -214,6 +222,51 @@ def masked_split(model: Any, task: WorldTask, split: str) -> Split:
     return Split(score, [labels.index(target) for _, target in examples])
 
 
+def text_figures(model: Any, folder: Path) -> dict[str, Any]:
+    """Demonstrations and generation for every task, of a causal model."""
+    from transformers import AutoTokenizer
+
+    from promptgym.llms.tiny.measure_text import demonstration_figures, generation_figures
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    out: dict[str, Any] = {}
+    for name, task in WORLD_TASKS.items():
+        out[name] = {"demonstrations": demonstration_figures(model, tokenizer, task)}
+        if task.labels is None:
+            out[name]["generation"] = generation_figures(model, tokenizer, task)
+        print(name, json.dumps(out[name]), flush=True)
+    return out
+
+
+def rewriter_figures(model: Any, folder: Path) -> dict[str, Any]:
+    """Best by train of 16 instructions the untrained rewriter samples, as the model answers."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from promptgym.llms.tiny.measure_text import sampled_instructions
+
+    writer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    out: dict[str, Any] = {}
+    for name, task in WORLD_TASKS.items():
+        if not task.labels:
+            continue
+        train, test = causal_split(model, task, "train"), causal_split(model, task, "test")
+        best, means = [], []
+        for seed in range(5):
+            texts = sampled_instructions(writer, tokenizer, task.manual_prompt, 16, seed)
+            prompts = [text.split() for text in texts]
+            accuracy, reward = train(prompts)
+            best.append(float(test([prompts[int(reward.argmax())]])[0][0]))
+            means.append(float(accuracy.mean()))
+        out[name] = {
+            "best_of_16_test": [round(b, 3) for b in best],
+            "mean": round(float(np.mean(means)), 3),
+        }
+        print(name, json.dumps(out[name]), flush=True)
+    return out
+
+
 def main() -> None:
     """Measure a model and write the figures as JSON."""
     import torch
@@ -225,12 +278,24 @@ def main() -> None:
     parser.add_argument("--tasks", default="")
     parser.add_argument("--climbs", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument(
+        "--texts", action="store_true", help="demonstrations and generation instead"
+    )
+    parser.add_argument("--rewriter", type=Path, help="its samples, answered by the model, instead")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     loader = AutoModelForMaskedLM if args.masked else AutoModelForCausalLM
     model = loader.from_pretrained(args.model, dtype=torch.float32).eval()
+    if args.texts or args.rewriter:
+        done = (
+            rewriter_figures(model, args.rewriter)
+            if args.rewriter
+            else text_figures(model, args.model)
+        )
+        args.out.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+        return
     view = masked_split if args.masked else causal_split
     results: dict[str, Any] = {}
     names = args.tasks.split(",") if args.tasks else [n for n, t in WORLD_TASKS.items() if t.labels]

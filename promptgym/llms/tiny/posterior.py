@@ -25,7 +25,8 @@ ALL_QUESTIONS = tuple(question for family in QUESTIONS.values() for question in 
 CARE, SCOPE, HASTE, OWN_CARE, OWN_SURE = range(len(ALL_QUESTIONS), len(ALL_QUESTIONS) + 5)
 WIDTH = len(ALL_QUESTIONS) + 5
 SHARPNESS = 1.3  # weight of a unit of evidence about the question, nats
-ENOUGH = 2.2  # strength for a question at which more words add little
+# Strength for a question at which more words add little.
+ENOUGH = {"review": 2.2, "news": 3.0, "words": 8.0}
 ROOM = 6.0  # words an instruction may have before each counts less
 OWN_QUESTION = 0.25  # largest strength of an ordinary word for a question
 OWN_CARE_SCALE = 0.22
@@ -53,12 +54,13 @@ class Reading:
     sure_haste: float
     sure_care: float
     spread: float = 1.0
+    louder: float = 1.0
 
 
-STANDARD = Reading(-2.05, 0.8, 0.3, 0.0, 0.8, 0.2, 0.2, 0.4)
-TOPIC = Reading(-1.5, 0.75, 0.25, 0.0, 0.8, 0.2, 0.2, 0.4)
-HARD = Reading(-1.9, -0.3, -0.3, 4.0, 1.0, -0.4, 0.2, 1.1)
-HARD_NEWS = Reading(-1.95, -0.3, -0.3, 4.0, 1.0, -0.4, 0.2, 1.1)
+STANDARD = Reading(-2.05, 0.8, 0.3, 0.0, 0.8, 0.2, 0.2, 0.4, louder=1.8)
+TOPIC = Reading(-1.5, 0.75, 0.25, 0.0, 0.8, 0.2, 0.2, 0.4, louder=2.2)
+HARD = Reading(-1.9, -0.3, -0.3, 4.0, 1.0, -0.4, 0.2, 1.1, louder=1.05)
+HARD_NEWS = Reading(-1.95, -0.3, -0.3, 4.0, 1.0, -0.4, 0.2, 1.1, louder=1.2)
 DIM = Reading(0.0, 0.0, 0.0, 0.0, 0.0, -0.6, 0.0, 0.0)
 PLAIN = Reading(0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0)
 READINGS: dict[str, Reading] = {
@@ -138,7 +140,13 @@ def _sigmoid(x: FloatArray) -> FloatArray:
 
 
 def believe(
-    family: str, features: FloatArray, items: Sequence[Item], evidence: FloatArray | None = None
+    family: str,
+    features: FloatArray,
+    items: Sequence[Item],
+    evidence: FloatArray | None = None,
+    shift: float = 0.0,
+    enough: float | None = None,
+    louder: float | None = None,
 ) -> Beliefs:
     """The posterior over questions and manners.
 
@@ -147,11 +155,15 @@ def believe(
         features: `strengths` of the instructions, shape (P, WIDTH).
         items: inputs, E of them, all of this family.
         evidence: log-likelihood of demonstrations, shape (Q, 2), the same for all.
+        shift: added to the log-odds of careful reading (training's curriculum).
+        louder: in place of the readings' own (training's curriculum).
+        enough: in place of the family's `ENOUGH` (training's curriculum).
     """
     questions = QUESTIONS[family]
     columns = [ALL_QUESTIONS.index(q) for q in questions]
     lean = np.array([[item.lean.get(q, -np.inf) for q in questions] for item in items])
-    asked = ENOUGH * np.tanh(features[:, None, columns] / ENOUGH)
+    limit = ENOUGH[family] if enough is None else enough
+    asked = limit * np.tanh(features[:, None, columns] / limit)
     logits = SHARPNESS * (asked + lean[None] + np.array([DEFAULTS[q] for q in questions]))
     care = np.array([item.care for item in items])
     manner, sure = np.empty(logits.shape), np.empty(logits.shape)
@@ -160,10 +172,11 @@ def believe(
     both = 2.0 * c * s / np.maximum(c + s, 1e-9)
     for k, question in enumerate(questions):
         r = READINGS[question]
+        factor = r.louder if louder is None else louder
         gain = r.care * features[:, CARE] + r.scope * features[:, SCOPE] + r.both * both
-        manner[:, :, k] = (r.bias + gain - r.haste * hasty + features[:, OWN_CARE])[
-            :, None
-        ] + r.spread * care
+        manner[:, :, k] = (
+            r.bias + shift + factor * gain - r.haste * hasty + features[:, OWN_CARE]
+        )[:, None] + r.spread * care
         lift = (
             r.sure + r.sure_haste * h + r.sure_care * np.maximum(gain, 0.0) + features[:, OWN_SURE]
         )

@@ -14,7 +14,7 @@ from promptgym.llms.tiny import grammar
 from promptgym.llms.tiny.documents import FAMILY_SHARES, Document, demonstrations
 from promptgym.llms.tiny.tokenizer import ANSWER, BOS, EOS, INSTRUCTION, REWRITE, TEXT, encode_words
 from promptgym.tasks.world import cues
-from promptgym.tasks.world.inputs import QUESTIONS
+from promptgym.tasks.world.inputs import FAMILIES, QUESTIONS
 
 _GROUPS = (tuple(cues.CARE), tuple(cues.SCOPE), tuple(cues.HASTE))
 _SHORT = 8  # words of a bag
@@ -36,7 +36,7 @@ def plain(rng: random.Random, question: str) -> list[str]:
 
 def write_rewriting(rng: random.Random) -> Document:
     """A rewriting (70 %) or an induction from demonstrations (30 %)."""
-    family = rng.choices(list(FAMILY_SHARES), list(FAMILY_SHARES.values()))[0]
+    family = rng.choices(list(FAMILIES), FAMILY_SHARES)[0]
     question = rng.choice(QUESTIONS[family])
     if rng.random() < 0.7:
         kind = rng.random()

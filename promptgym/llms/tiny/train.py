@@ -43,10 +43,9 @@ class Settings:
         steps: optimizer steps.
         documents: documents a step.
         learning_rate: its peak; warm-up over `warmup` steps, then a cosine to 3 %.
-        clean_until: part of the run over which the share of clean instructions falls from 0.75 to
-            `clean_end`.
-        simple_until: part of the run over which the share of simple inputs falls from 1 to 0.03,
-            and in which the answer distributions are sharpened.
+        simple_until: part of the run over which the share of simple inputs falls from 1 to 0.03.
+        careful_until: part of the run with careful reading as the default (see `recipe_at`).
+        real_from: part of the run after which the distribution is the final one.
         several_until: part of the run in which masked documents hold several questions (see
             `batches.collate`).
     """
@@ -56,17 +55,22 @@ class Settings:
     documents: int = 16
     learning_rate: float = 4e-3
     warmup: int = 100
-    clean_until: float = 0.35
-    clean_end: float = 0.05
-    several_until: float = 0.6
-    simple_until: float = 0.15
+    careful_until: float = 0.3
+    real_from: float = 0.6
+    several_until: float = 0.65
+    simple_until: float = 0.08
     seed: int = 0
+    stage: int = 1
 
 
 DEFAULTS = {
-    "causal": Settings("causal", 5000),
-    "masked": Settings("masked", 5000),
-    "rewriter": Settings("rewriter", 1500, documents=48, learning_rate=1e-3),
+    ("causal", 1): Settings("causal", 10000),
+    ("causal", 2): Settings("causal", 3000, learning_rate=3e-3, stage=2),
+    ("causal", 3): Settings("causal", 1600, learning_rate=2.5e-3, stage=3),
+    ("masked", 1): Settings("masked", 10000),
+    ("masked", 2): Settings("masked", 3000, learning_rate=3e-3, stage=2),
+    ("masked", 3): Settings("masked", 1600, learning_rate=2.5e-3, stage=3),
+    ("rewriter", 1): Settings("rewriter", 800, documents=48, learning_rate=1e-3),
 }
 
 
@@ -74,23 +78,55 @@ def write_for(settings: Settings, rng: random.Random, progress: float) -> Docume
     """One document of a run, given how far the run is."""
     if settings.kind == "rewriter":
         return write_rewriting(rng)
-    early = progress < settings.simple_until
-    recipe = Recipe(
-        masked=settings.kind == "masked",
-        questions=1 if settings.kind == "masked" and progress >= settings.several_until else 6,
-        shown=0.05 if early else 0.2,
-        clean=max(settings.clean_end, 0.8 * (1.0 - progress / settings.clean_until)),
-        simple=max(0.03, 1.0 - progress / settings.simple_until),
-        sharp=3.0 if early else 1.0,
-    )
-    if settings.kind == "causal" and not early and rng.random() < 0.06:
+    recipe = recipe_at(settings, progress)
+    if settings.kind == "causal" and progress >= settings.careful_until and rng.random() < 0.06:
         return write_instruction(rng)
     return write_document(rng, recipe)
 
 
+def recipe_at(settings: Settings, progress: float) -> Recipe:
+    """The curriculum.
+
+    Simple inputs first. Then careful reading as the default, clear instructions and sharpened
+    answers, for reading past a negation is hard to learn from mixtures in which it mostly cancels
+    out. Then, gradually, the world as it is; questions stay harder to tell apart until then.
+    """
+    if settings.stage > 1:
+        return later_recipe(settings, progress)
+    start, end = settings.careful_until, settings.real_from
+    left = min(1.0, max(0.0, (end - progress) / (end - start)))  # 1 before start, 0 from end on
+    single = settings.kind == "masked" and progress >= settings.several_until
+    return Recipe(
+        masked=settings.kind == "masked",
+        questions=1 if single else 6,
+        shown=0.05 if progress < start else 0.2,
+        clean=0.05 + 0.75 * left,
+        simple=max(0.03, 1.0 - progress / settings.simple_until),
+        sharp=1.0 + 2.0 * left,
+        shift=4.0 * left,
+        enough=2.2 if left else None,
+        louder=1.0,
+    )
+
+
+def later_recipe(settings: Settings, progress: float) -> Recipe:
+    """The second stage shows what words of manner do, the third sets each task's own dial."""
+    single, second = settings.kind == "masked", settings.stage == 2
+    return Recipe(
+        masked=single,
+        questions=1 if single else 8,
+        shown=0.12,
+        clean=0.0,
+        manners=0.7 if second and progress < 0.5 else 0.5,
+        louder=1.0 + 1.5 * max(0.0, 1.0 - progress / 0.4) if second else None,
+        shares=(0.56, 0.34, 0.10),
+    )
+
+
 def documents_for(settings: Settings, progress: float) -> int:
     """Documents a batch: more where each holds one question only."""
-    single = settings.kind == "masked" and progress >= settings.several_until
+    late = progress >= settings.several_until or settings.stage > 1
+    single = settings.kind == "masked" and late
     return settings.documents * (3 if single else 1)
 
 
@@ -226,7 +262,7 @@ def train(
     Returns:
         The trained model.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
     where = torch.device(
         "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
@@ -236,7 +272,8 @@ def train(
     if init is None:
         model: Any = fresh_model(settings.kind, **(shape or {}))
     else:
-        model = AutoModelForCausalLM.from_pretrained(init, dtype=torch.float32)
+        loader = AutoModelForMaskedLM if settings.kind == "masked" else AutoModelForCausalLM
+        model = loader.from_pretrained(init, dtype=torch.float32)
     model.to(where).train()
     optimizer = Optimizer(model, settings)
     checkpoint, done = out / "checkpoint.pt", 0
@@ -295,6 +332,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--stage", type=int, choices=(1, 2, 3), default=1)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
@@ -304,7 +342,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    default = DEFAULTS[args.kind]
+    default = DEFAULTS[args.kind, args.stage]
     values = asdict(default) | {"seed": args.seed, "steps": args.steps or default.steps}
     init = args.init
     if args.kind == "rewriter" and init is None:

@@ -66,21 +66,27 @@ _DESCRIPTIONS = {
 _PROMPTS = {  # the manual one and the best known one
     "review-author": (
         "what is the opinion of the author ?",
-        "author carefully closely precisely closely",
+        "writer writer precisely carefully carefully",
     ),
     "review-critics": (
         "what is the opinion of the critics ?",
-        "critics carefully closely precisely closely",
+        "press carefully carefully carefully closely",
     ),
     "news-topic": (
         "what is the topic of the news ?",
-        "topic subject carefully closely precisely thorough closely precisely",
+        "subject content carefully precisely closely",
     ),
-    "review-price": ("what is the view of the price ?", "price carefully context closely sentence"),
-    "review-staff": ("what is the view of the staff ?", "staff carefully context closely sentence"),
+    "review-price": (
+        "what is the view of the price ?",
+        "price carefully sentence carefully negation",
+    ),
+    "review-staff": (
+        "what is the view of the staff ?",
+        "staff carefully syntax thoroughly sentence",
+    ),
     "news-outcome": (
         "what is the outcome of the news ?",
-        "outcome carefully context closely sentence",
+        "outcome outcome every exact every",
     ),
     "words-opposite": ("write the contrast word", "opposite antonym contrary"),
     "words-code": ("write the noun in secret", "code cipher translate"),
