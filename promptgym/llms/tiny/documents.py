@@ -174,7 +174,7 @@ def _write_masked_block(
 
 def _instruction(rng: random.Random, question: str, family: str, recipe: Recipe) -> list[str]:
     """One instruction of a document."""
-    if rng.random() < recipe.manners:
+    if recipe.manners and rng.random() < recipe.manners:
         return grammar.with_manners(rng, question)
     return grammar.instruction(rng, question, family, recipe.clean)
 

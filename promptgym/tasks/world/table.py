@@ -45,8 +45,8 @@ _STANDARD = (
     "face value; every careful word helps a little, so there is a slope all the way up."
 )
 _HARD = (
-    "Hard: careful words and words of scope help only together, and one kind alone does harm, "
-    "as do hasty words; changing one word at a time gets stuck."
+    "Hard: careful words and words of scope help only together; one kind alone does next to "
+    "nothing, and hasty words do harm."
 )
 _GENERATION = (
     "Generation: the answer's words are generated; several questions about the words compete for "
