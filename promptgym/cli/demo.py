@@ -13,7 +13,7 @@ from promptgym.cli.train import launch, scored
 from promptgym.types import JSON
 
 EXAMPLES = examples("promptgym demo --budget 3200 --quiet")
-TASK, BUDGET = "author", 160_000
+TASK, BUDGET = "author", 128_000
 METHODS: dict[str, JSON] = {
     "learned (RLPrompt)": {"method": "rlprompt", "preset": "repaired"},
     "random search": {"method": "random_tokens"},
