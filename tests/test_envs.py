@@ -107,7 +107,7 @@ def test_arguments_survive_json() -> None:
     again = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
     assert again.spec.kwargs == arguments
     assert again.reset(seed=1)[1]["prompt"] == "one two"
-    assert again.unwrapped.problem.task.name == "critics"
+    assert again.unwrapped.problem.task.name == "review-critics"
 
 
 def test_a_live_problem_is_shared_and_the_spec_survives() -> None:

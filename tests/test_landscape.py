@@ -71,10 +71,17 @@ def test_a_climber_stops_once_it_has_arrived_and_not_before() -> None:
     assert arrives.asked < 2000
     assert arrives.curve[-1] == (arrives.asked, arrives.final.test)
     assert arrives.curve[0][0] <= 200
-    cannot = Survey(task, TransparentModel(bias=-2.0)).climb(0, 420)
+    wide = replace(task, vocabulary=(*task.vocabulary, *(f"filler{i}" for i in range(100))))
+    cannot = Survey(wide, TransparentModel(bias=-2.0)).climb(0, 420)
     assert 420 <= cannot.asked < 440
     assert [n for n, _ in cannot.curve] == [193, 385, cannot.asked]
     assert cannot.final.test < 0.95
+
+
+def test_a_climber_ends_where_every_neighbour_is_known() -> None:
+    end = Survey(transparent_task(), TransparentModel(bias=-2.0)).climb(0, 10_000)
+    assert end.asked < 1000
+    assert end.curve[-1] == (end.asked, end.final.test)
 
 
 def test_equal_seeds_give_equal_landscapes_and_others_do_not(measured: Landscape) -> None:

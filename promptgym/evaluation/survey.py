@@ -17,7 +17,7 @@ from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.rewards import Reward, make_reward
 from promptgym.scoring import Scorer, Scores
-from promptgym.search.driver import Search, SearchMethod, drive
+from promptgym.search.driver import Ask, Search, SearchMethod, drive
 from promptgym.tasks import Task
 from promptgym.types import FloatArray
 
@@ -289,20 +289,23 @@ class _Observed(SearchMethod):
         return self.inner.name
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
-        """Pass questions and answers on."""
+        """Pass questions and answers on, until the method ends or has asked enough."""
         search = self.inner.search(problem, rng)
-        ask = next(search)
+        ask: Ask | Sequence[Prompt] | None = next(search)
         best, top, asked, looked = problem.initial_prompt, -np.inf, 0, 0
-        while True:
+        while ask is not None:
             answer = yield ask
             rewards = np.where(np.isnan(answer.rewards), -np.inf, answer.rewards)
             row = int(rewards.argmax())
             if rewards[row] > top:
                 best, top = answer.scores.prompts[row], float(rewards[row])
             asked += len(rewards)
-            due = (asked + len(rewards)) // CHECK_EVERY > looked or asked >= self.prompts
-            if due:
+            try:
+                ask = search.send(answer)
+            except StopIteration:
+                ask = None
+            over = asked >= self.prompts or ask is None
+            if over or (asked + len(rewards)) // CHECK_EVERY > looked:
                 looked += 1
-                if self.look(asked, best) or asked >= self.prompts:
+                if self.look(asked, best) or over:
                     return
-            ask = search.send(answer)
