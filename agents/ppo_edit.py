@@ -224,18 +224,18 @@ class PPOEdit:
 
     # -- files ----------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write the policy: `policy.safetensors` and `policy.json`."""
-        ppo_state.save_policy(folder, self.trained, asdict(self.config))
+        ppo_state.save_policy(Path(folder), self.trained, asdict(self.config))
 
     @classmethod
-    def load(cls, folder: Path) -> PPOEdit:
+    def load(cls, folder: str | Path) -> PPOEdit:
         """Return an agent with a saved policy, ready to `predict` and `edit`.
 
         Raises:
             ConfigError: if the folder holds the policy of another agent.
         """
-        options, observation_space, action_space, weights = ppo_state.load_policy(folder)
+        options, observation_space, action_space, weights = ppo_state.load_policy(Path(folder))
         agent = cls(**options)
         agent.model = agent._make_ppo(None, 0, ppo_state.vectors_in(weights))
         agent.model.observation_space, agent.model.action_space = observation_space, action_space

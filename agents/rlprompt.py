@@ -379,12 +379,12 @@ class RLPrompt(PolicyAgent):
         past = map(tuple, tensors["past"].tolist())
         self.past = dict(zip(past, tensors["past_rewards"].tolist(), strict=True))
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write the policy: `policy.json` and `policy.safetensors`."""
-        save_policy(folder, self.policy, asdict(self.config), self._start)
+        save_policy(Path(folder), self.policy, asdict(self.config), self._start)
 
     @classmethod
-    def load(cls, folder: Path, model: Any = None) -> RLPrompt:
+    def load(cls, folder: str | Path, model: Any = None) -> RLPrompt:
         """Return an agent with a saved policy.
 
         Args:
@@ -395,6 +395,6 @@ class RLPrompt(PolicyAgent):
             ConfigError: if the policy was trained on another language model.
         """
         agent = cls()
-        agent._policy, options, agent._start = load_policy(folder, model)
+        agent._policy, options, agent._start = load_policy(Path(folder), model)
         agent.config = RLPromptConfig(**options)
         return agent
