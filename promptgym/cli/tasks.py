@@ -20,7 +20,7 @@ from promptgym.types import JSON
 
 LIST = examples("promptgym tasks", "promptgym tasks show author", "promptgym tasks --json")
 LANDSCAPE = examples(
-    "promptgym tasks landscape author --random-prompts 40 --edits 20 --climbers 0 --plot land.png",
+    "promptgym tasks landscape author --random-prompts 20 --edits 5 --climbers 0 --plot land.png",
 )
 SHOW = examples("promptgym tasks show author", "promptgym tasks show critics --json")
 
