@@ -223,6 +223,7 @@ class Survey:
 
         problem = Problem(self.task, self.model, reward=self._objective())
         result = drive(_Observed(HillClimbing(), prompts, look), problem, seed)
+        self.report(stage, prompts, prompts)
         dev = result.best.dev
         final = Known(
             result.best.prompt, float("nan") if dev is None else dev, self._test(result.best.prompt)
