@@ -32,7 +32,7 @@ $(VENV)/.docs-installed: $(VENV)/.installed
 install: $(VENV)/.installed  ## build .venv with the package (editable) and the developer tools
 
 demo: $(VENV)/.installed  ## train a prompt policy on the embedded model, compare it on held-out examples
-	$(PY) -m promptgym demo
+	$(PY) -m promptgym.cli demo
 
 # The tests and the type checker see the package as users get it: the wheel, from outside the
 # checkout. The editable install is put back at the end, whatever the outcome.

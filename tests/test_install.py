@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import re
 import tomllib
@@ -101,3 +101,13 @@ def test_it_is_the_installed_wheel_that_is_tested() -> None:
     files = {str(f) for f in metadata.files("promptgym") or ()}
     assert {"promptgym/py.typed", "promptgym/evaluation/report.html"} <= files
     assert not [f for f in files if f.startswith(("envs/", "agents/", "baselines/", "tests/"))]
+
+
+def test_the_modules_that_the_makefile_runs_can_be_run() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    modules = set(re.findall(r"-m (promptgym[\w.]*)", text))
+    assert modules
+    for module in modules:
+        assert importlib.util.find_spec(f"{module}.__main__") is not None, module
+    for script in re.findall(r"\$\(PY\) (\S+\.py)", text):
+        assert (ROOT / script).is_file(), script
