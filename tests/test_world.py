@@ -111,15 +111,27 @@ def test_answer_distributions_sum_to_one() -> None:
             assert min(distribution.values()) > 0.0
 
 
-def test_hard_tier_needs_both_kinds_of_words() -> None:
+def test_hard_tier_needs_both_kinds_of_words_and_one_kind_does_harm() -> None:
     task = WORLD_TASKS["review-staff"]
     items = [item for item, _ in generate_items(task.name, 200, seed=7)]
-    prompts = ["staff carefully closely", "staff context clause", "staff carefully context"]
+    prompts = [
+        "staff",
+        "staff carefully",
+        "staff carefully closely",
+        "staff context clause",
+        "staff not carefully",
+        "staff carefully context",
+        "staff carefully context closely clause",
+    ]
     beliefs = posterior.believe(
-        task.family, posterior.strengths([p.split() for p in prompts]), items
+        task.family,
+        posterior.strengths([p.split() for p in prompts]),
+        items,
+        dial=posterior.FINAL,
     )
     careful = beliefs.weight[:, :, beliefs.questions.index("staff"), 0].mean(axis=1)
-    assert careful[2] > 2 * max(careful[0], careful[1])
+    plain, *alone, pair, pairs = careful
+    assert max(alone) < 0.8 * plain < plain < pair < 0.8 * pairs
 
 
 def test_flips_turn_round_the_next_word() -> None:

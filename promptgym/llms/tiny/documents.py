@@ -15,7 +15,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from promptgym.llms.tiny import grammar
-from promptgym.llms.tiny.posterior import answer_distribution, believe, evidence_of, strengths
+from promptgym.llms.tiny.posterior import (
+    DIALS,
+    FINAL,
+    answer_distribution,
+    believe,
+    evidence_of,
+    strengths,
+)
 from promptgym.llms.tiny.tokenizer import (
     ANSWER,
     BOS,
@@ -77,6 +84,9 @@ class Recipe:
         shift: added to the log-odds of careful reading (the curriculum).
         enough, louder: see `posterior.believe` (the curriculum).
         manners: share of instructions made to show what words of manner do.
+        climbs: share of instructions such as hill climbers try.
+        hard: share of these about one of the hard tier's questions, whatever the others are about.
+        dial: key of `posterior.DIALS`, which answers follow.
         shares: of the families, in the order of `FAMILIES`.
     """
 
@@ -90,6 +100,9 @@ class Recipe:
     enough: float | None = None
     louder: float | None = None
     manners: float = 0.0
+    climbs: float = 0.0
+    hard: float = 0.5
+    dial: str = "early"
     shares: tuple[float, ...] = FAMILY_SHARES
 
 
@@ -172,8 +185,13 @@ def _write_masked_block(
         doc.predict(first + len(body) - len(targets) + place, target, ANSWER_WEIGHT)
 
 
-def _instruction(rng: random.Random, question: str, family: str, recipe: Recipe) -> list[str]:
-    """One instruction of a document."""
+def _instruction(rng: random.Random, asked_of: list[str], family: str, recipe: Recipe) -> list[str]:
+    """One instruction of a document, about one of some questions."""
+    question = rng.choice(asked_of)
+    if recipe.climbs and rng.random() < recipe.climbs:
+        hard = [q for q in asked_of if FINAL.readings[q].folded]
+        about_hard = bool(hard) and rng.random() < recipe.hard
+        return grammar.climbed(rng, rng.choice(hard) if about_hard else question)
     if recipe.manners and rng.random() < recipe.manners:
         return grammar.with_manners(rng, question)
     return grammar.instruction(rng, question, family, recipe.clean)
@@ -195,7 +213,7 @@ def write_document(rng: random.Random, recipe: Recipe) -> Document:
     doc = Document()
     start = _write_prefix(doc, item, shown, learn=not recipe.masked and rng.random() < 0.2)
     count = recipe.questions
-    instructions = [_instruction(rng, rng.choice(asked_of), family, recipe) for _ in range(count)]
+    instructions = [_instruction(rng, asked_of, family, recipe) for _ in range(count)]
     if shown:
         instructions[0] = []
     beliefs = believe(
@@ -206,6 +224,7 @@ def write_document(rng: random.Random, recipe: Recipe) -> Document:
         recipe.shift,
         recipe.enough,
         recipe.louder,
+        DIALS[recipe.dial],
     )
     for block, words in enumerate(instructions, start=1):
         distribution = answer_distribution(beliefs, block - 1, 0, item)

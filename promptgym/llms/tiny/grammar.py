@@ -11,6 +11,7 @@ import random
 
 from promptgym.tasks.world import cues
 from promptgym.tasks.world.inputs import QUESTIONS
+from promptgym.tasks.world.table import WORLD_TASKS
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -101,6 +102,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
     }.items()
 }
 _CUES = {question: tuple(table) for question, table in cues.QUESTION_CUES.items()}
+_MANUAL = {task.question: task.manual_prompt.split() for task in WORLD_TASKS.values()}
 _MANNERS = (tuple(cues.CARE), tuple(cues.SCOPE), tuple(cues.HASTE))
 _FLIPS = tuple(sorted(cues.FLIPS))
 _WORDS = cues.vocabulary()
@@ -179,6 +181,32 @@ def with_manners(rng: random.Random, question: str) -> list[str]:
     extra += [rng.choice(_WORDS) for _ in range(rng.choice((0, 0, 1, 2, 3)))]
     rng.shuffle(extra)
     return [*extra, *words] if rng.random() < 0.5 else [*words, *extra]
+
+
+def climbed(rng: random.Random, question: str) -> list[str]:
+    """What hill climbers try: a manual prompt or less, words of one manner or two, random edits."""
+    kind = rng.random()
+    if kind < 0.5:
+        words = list(_MANUAL.get(question) or sentence(rng, question))
+    elif kind < 0.9:
+        words = [rng.choice(_CUES[question]) for _ in range(rng.randint(1, 3))]
+    else:
+        words = []
+    groups = rng.choice(((0,), (0,), (1,), (1,), (0, 1), (0, 1), (0, 1), (2,), (0, 2), (), ()))
+    for group in groups:
+        for _ in range(rng.randint(1, 4)):
+            at = rng.randrange(len(words) + 1)
+            added = rng.choice(_MANNERS[group])
+            words[at:at] = [rng.choice(_FLIPS), added] if rng.random() < 0.06 else [added]
+    for _ in range(rng.choice((0, 0, 1, 1, 2, 3, 5))):
+        at, kind = rng.randrange(len(words) + 1), rng.random()
+        if not words or kind < 0.45:
+            words.insert(at, rng.choice(_WORDS))
+        elif kind < 0.8:
+            words[at - 1] = rng.choice(_WORDS)
+        else:
+            del words[at - 1]
+    return words[:14]
 
 
 def misspelled(rng: random.Random, word: str) -> str:

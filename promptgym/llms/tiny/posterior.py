@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,8 @@ class Reading:
     sure_care: float
     spread: float = 1.0
     louder: float = 1.0
+    sure_harm: float = 0.0
+    folded: bool = False
 
 
 STANDARD = Reading(-2.05, 0.8, 0.3, 0.0, 0.8, 0.2, 0.2, 0.4, louder=1.8)
@@ -73,6 +75,57 @@ READINGS: dict[str, Reading] = {
     "outcome": HARD_NEWS,
     "tone": DIM,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """How difficult the questions are.
+
+    Attributes:
+        readings: question -> how it is read.
+        own_care: ordinary words' strengths for careful reading, times `OWN_CARE_SCALE`.
+        own_sure: ordinary words' strengths for being sure, times `OWN_SURE_SCALE`.
+        own_limit: the most that all ordinary words together add to careful reading.
+    """
+
+    readings: Mapping[str, Reading]
+    own_care: float = 1.0
+    own_sure: float = 1.0
+    own_limit: float = np.inf
+
+
+EARLY = Dial(READINGS)
+TRAPS = Dial(
+    {
+        **READINGS,
+        "author": Reading(-2.9, 0.8, 0.2, 0.0, 0.8, 0.2, 0.2, 0.4, louder=1.6),
+        "critics": Reading(-2.9, 0.8, 0.2, 0.0, 0.8, 0.2, 0.2, 0.4, louder=1.55),
+        "topic": Reading(-2.5, 0.8, 0.2, 0.0, 0.8, 0.2, 0.2, 0.4, louder=1.7),
+        **dict.fromkeys(
+            ("price", "staff", "outcome"),
+            Reading(
+                -1.5, -1.1, -1.1, 3.95, 1.0, 0.6, 0.2, 0.6, louder=1.2, sure_harm=1.2, folded=True
+            ),
+        ),
+    },
+    own_care=2.5,
+    own_sure=3.0,
+    own_limit=0.5,
+)
+FINAL = replace(  # louder than calibration asks for: the model reacts less than the oracle
+    TRAPS,
+    readings={
+        **TRAPS.readings,
+        "author": replace(TRAPS.readings["author"], louder=2.3),
+        "critics": replace(TRAPS.readings["critics"], louder=2.1),
+        "topic": replace(TRAPS.readings["topic"], louder=2.1),
+        **{
+            question: replace(TRAPS.readings[question], sure_harm=2.0)
+            for question in ("price", "staff", "outcome")
+        },
+    },
+)
+DIALS = {"early": EARLY, "traps": TRAPS, "final": FINAL}
 DEFAULTS: dict[str, float] = {
     **dict.fromkeys(ALL_QUESTIONS, 0.0),
     **dict.fromkeys(("author", "critics", "price", "staff", "topic", "outcome"), 0.3),
@@ -147,6 +200,7 @@ def believe(
     shift: float = 0.0,
     enough: float | None = None,
     louder: float | None = None,
+    dial: Dial = EARLY,
 ) -> Beliefs:
     """The posterior over questions and manners.
 
@@ -158,6 +212,7 @@ def believe(
         shift: added to the log-odds of careful reading (training's curriculum).
         louder: in place of the readings' own (training's curriculum).
         enough: in place of the family's `ENOUGH` (training's curriculum).
+        dial: how difficult the questions are.
     """
     questions = QUESTIONS[family]
     columns = [ALL_QUESTIONS.index(q) for q in questions]
@@ -167,19 +222,23 @@ def believe(
     logits = SHARPNESS * (asked + lean[None] + np.array([DEFAULTS[q] for q in questions]))
     care = np.array([item.care for item in items])
     manner, sure = np.empty(logits.shape), np.empty(logits.shape)
+    own = dial.own_care * features[:, OWN_CARE]
+    if np.isfinite(dial.own_limit):
+        own = dial.own_limit * np.tanh(own / dial.own_limit)
     c, s, h = (np.maximum(features[:, k], 0.0) for k in (CARE, SCOPE, HASTE))
-    hasty = features[:, HASTE]
     both = 2.0 * c * s / np.maximum(c + s, 1e-9)
     for k, question in enumerate(questions):
-        r = READINGS[question]
+        r = dial.readings[question]
         factor = r.louder if louder is None else louder
-        gain = r.care * features[:, CARE] + r.scope * features[:, SCOPE] + r.both * both
-        manner[:, :, k] = (
-            r.bias + shift + factor * gain - r.haste * hasty + features[:, OWN_CARE]
-        )[:, None] + r.spread * care
-        lift = (
-            r.sure + r.sure_haste * h + r.sure_care * np.maximum(gain, 0.0) + features[:, OWN_SURE]
-        )
+        careful_words, scope_words, hasty = (features[:, j] for j in (CARE, SCOPE, HASTE))
+        if r.folded:
+            careful_words, scope_words, hasty = np.abs(careful_words), np.abs(scope_words), h
+        gain = r.care * careful_words + r.scope * scope_words + r.both * both
+        manner[:, :, k] = (r.bias + shift + factor * gain - r.haste * hasty + own)[
+            :, None
+        ] + r.spread * care
+        lift = r.sure + r.sure_haste * h + r.sure_care * np.maximum(gain, 0.0)
+        lift += r.sure_harm * np.minimum(gain, 0.0) + dial.own_sure * features[:, OWN_SURE]
         sure[:, :, k] = lift[:, None]
     careful = _sigmoid(manner)
     joint = np.stack([careful, 1.0 - careful], axis=-1)
@@ -230,10 +289,14 @@ def answer_distribution(
 
 
 def label_probabilities(
-    family: str, features: FloatArray, items: Sequence[Item], labels: Sequence[str]
+    family: str,
+    features: FloatArray,
+    items: Sequence[Item],
+    labels: Sequence[str],
+    dial: Dial = FINAL,
 ) -> FloatArray:
     """P(label | instruction, input), shape (P, E, L); other answers have the rest."""
-    beliefs = believe(family, features, items)
+    beliefs = believe(family, features, items, dial=dial)
     out = np.zeros((len(features), len(items), len(labels)))
     guess = beliefs.weight.sum(axis=3) * (1.0 - beliefs.sure)
     for k, question in enumerate(beliefs.questions):

@@ -67,6 +67,8 @@ DEFAULTS = {
     ("causal", 1): Settings("causal", 10000),
     ("causal", 2): Settings("causal", 3000, learning_rate=3e-3, stage=2),
     ("causal", 3): Settings("causal", 1600, learning_rate=2.5e-3, stage=3),
+    ("causal", 4): Settings("causal", 1600, learning_rate=2.5e-3, stage=4),
+    ("causal", 5): Settings("causal", 800, learning_rate=2.5e-3, stage=5),
     ("masked", 1): Settings("masked", 10000),
     ("masked", 2): Settings("masked", 3000, learning_rate=3e-3, stage=2),
     ("masked", 3): Settings("masked", 1600, learning_rate=2.5e-3, stage=3),
@@ -110,7 +112,23 @@ def recipe_at(settings: Settings, progress: float) -> Recipe:
 
 
 def later_recipe(settings: Settings, progress: float) -> Recipe:
-    """The second stage shows what words of manner do, the third sets each task's own dial."""
+    """The second stage shows what words of manner do, the others set each task's own dial.
+
+    The fourth sets the final dial, with prompts as hill climbers try them; the fifth holds mostly
+    such prompts, about the hard tier, so that its traps are learned.
+    """
+    if settings.stage > 3:
+        fifth = settings.stage == 5
+        return Recipe(
+            questions=8,
+            shown=0.08,
+            clean=0.0,
+            manners=0.25,
+            climbs=0.8 if fifth else 0.5,
+            hard=0.7 if fifth else 0.5,
+            dial="final" if fifth else "traps",
+            shares=(0.56, 0.36, 0.08),
+        )
     single, second = settings.kind == "masked", settings.stage == 2
     return Recipe(
         masked=single,
@@ -332,7 +350,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--stage", type=int, choices=(1, 2, 3), default=1)
+    parser.add_argument("--stage", type=int, choices=(1, 2, 3, 4, 5), default=1)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(

@@ -45,8 +45,8 @@ _STANDARD = (
     "face value; every careful word helps a little, so there is a slope all the way up."
 )
 _HARD = (
-    "Hard: careful words and words of scope help only together; one kind alone does next to "
-    "nothing, and hasty words do harm."
+    "Hard: careful words and words of scope help only together, two pairs or more; one kind alone "
+    "does harm, as hasty words do, so that word by word there is no way up."
 )
 _GENERATION = (
     "Generation: the answer's words are generated; several questions about the words compete for "
@@ -66,7 +66,7 @@ _DESCRIPTIONS = {
 _PROMPTS = {  # the manual one and the best known one
     "review-author": (
         "what is the opinion of the author ?",
-        "writer writer precisely carefully carefully",
+        "carefully closely carefully carefully author",
     ),
     "review-critics": (
         "what is the opinion of the critics ?",
@@ -74,7 +74,7 @@ _PROMPTS = {  # the manual one and the best known one
     ),
     "news-topic": (
         "what is the topic of the news ?",
-        "subject content carefully precisely closely",
+        "attentively precisely carefully precisely theme",
     ),
     "review-price": (
         "what is the view of the price ?",
@@ -82,11 +82,11 @@ _PROMPTS = {  # the manual one and the best known one
     ),
     "review-staff": (
         "what is the view of the staff ?",
-        "staff carefully syntax thoroughly sentence",
+        "precisely rigorously sentence wording staff",
     ),
     "news-outcome": (
         "what is the outcome of the news ?",
-        "outcome outcome every exact every",
+        "outcome carefully clause precisely context",
     ),
     "words-opposite": ("write the contrast word", "opposite antonym contrary"),
     "words-code": ("write the noun in secret", "code cipher translate"),
