@@ -1,7 +1,7 @@
 # make demo | test | lint | bench | docs: each builds .venv by itself when it is missing or old.
 # Needs Python 3.11+ and make. Useful settings:
 #   make demo PYTHON=python3.12              which interpreter to build .venv with
-#   make demo PIP_ARGS="--index-url URL"     e.g. the index of PyTorch's CPU wheels (smaller on Linux)
+#   make demo PIP_ARGS=...                   further arguments of pip, e.g. for PyTorch's CPU wheels
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint format bench docs clean
