@@ -13,7 +13,7 @@ updates in a budget of a few thousand prompts.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +21,8 @@ from typing import Any, ClassVar
 from sb3_contrib import MaskablePPO
 
 from promptgym.agents import ppo_state
-from promptgym.agents.checkpoint import read_checkpoint, write_checkpoint
+from promptgym.agents.agent import SAMPLES, Agent, configured
+from promptgym.agents.checkpoint import Tensors
 from promptgym.agents.ppo_config import PRESETS
 from promptgym.agents.ppo_features import PromptFeatures
 from promptgym.agents.ppo_policy import WordPolicy, vocabulary_vectors
@@ -31,23 +32,21 @@ from promptgym.errors import ConfigError
 from promptgym.integrations.sb3 import SB3VecEnv
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
-from promptgym.search import Result, Selection
-from promptgym.search.journal import JournaledProblem, describe, examples_id, journaled
+from promptgym.search import Selection
 from promptgym.search.watch import WatchedProblem
 from promptgym.types import JSON, FloatArray
 
-CHECKPOINT = "ppo_edit.safetensors"
-SAMPLES = 32
 
-
-class PPOEdit:
+class PPOEdit(Agent):
     """PPO over prompt edits: `learn`, `predict`, `save`, `load`, `optimize`.
+
+    The queries of one greedy episode are set aside from the start, for the result. The samples in
+    it are where the latest training episodes ended: new ones would have to be paid for. As
+    Stable-Baselines3 does, learning seeds the process's random generators (random, numpy, torch).
 
     Attributes:
         config: the hyperparameters.
         model: Stable-Baselines3's MaskablePPO, once trained or loaded.
-        log: a row of statistics an update.
-        step: updates done.
         finished: the last prompts of the `SAMPLES` latest training episodes.
     """
 
@@ -59,101 +58,9 @@ class PPOEdit:
         Raises:
             ConfigError: for an unknown preset or option.
         """
-        if preset not in PRESETS:
-            raise ConfigError(f"ppo_edit: unknown preset {preset!r}; known: {', '.join(PRESETS)}")
-        try:
-            self.config = replace(PRESETS[preset], **options)
-        except TypeError as error:
-            raise ConfigError(f"ppo_edit: {error}") from None
+        self.config = configured(self.name, PRESETS, preset, options)
         self.model: Any = None
-        self.log: list[JSON] = []
-        self.step = 0
         self.finished: deque[Prompt] = deque(maxlen=SAMPLES)
-
-    def learn(
-        self,
-        problem: Problem,
-        seed: int = 0,
-        *,
-        selection: Selection | None = None,
-        checkpoint_dir: Path | None = None,
-        resume: bool = False,
-    ) -> PPOEdit:
-        """Train anew until the steps or the budget are spent.
-
-        Args:
-            problem: what is optimized; the environment shares its ledger.
-            seed: of initialization, sampling and environment. As Stable-Baselines3 does, this
-                seeds the process's random generators (random, numpy, torch).
-            selection: is shown every score, if given.
-            checkpoint_dir: where journal and checkpoints are kept; None keeps none.
-            resume: continue what that folder holds, exactly.
-
-        Returns:
-            The agent.
-
-        Raises:
-            ConfigError: without steps and budget, or if the folder holds another run, or one that
-                is not to be resumed.
-        """
-        total = self._total_steps(problem)
-        problem = self._journaled(problem, seed, checkpoint_dir, resume)
-        self.watched = WatchedProblem(problem, selection, memory=self.config.memory)
-        self.model = self._make_model(seed)
-        self.log, self.step = [], 0
-        self.finished.clear()
-        file = None if checkpoint_dir is None else checkpoint_dir / CHECKPOINT
-        if file is not None and file.exists():
-            self._continue(file)
-        self.model.learn(
-            total - self.model.num_timesteps,
-            callback=Progress(ended=self.finished.append, updated=partial(self._updated, file)),
-            log_interval=None,
-            reset_num_timesteps=self.step == 0,
-        )
-        return self
-
-    def optimize(
-        self,
-        problem: Problem,
-        seed: int = 0,
-        *,
-        checkpoint_dir: Path | None = None,
-        resume: bool = False,
-    ) -> Result:
-        """Train, let the greedy policy edit once more, and return the prompt chosen on dev.
-
-        The queries of the greedy episode are set aside from the start. The policy's samples are
-        where its latest training episodes ended: new ones would have to be paid for.
-
-        Args: as of `learn`.
-
-        Raises:
-            PromptGymError: if the budget did not reach one prompt.
-        """
-        problem = self._journaled(problem, seed, checkpoint_dir, resume)
-        selection = Selection(problem)
-        cap = problem.ledger.budget.queries
-        reserve = (self.config.horizon + 1) * len(problem.task.train)
-        reserve = 0 if cap is None else min(reserve, cap // 10)
-        problem.ledger.reserved += reserve
-        self.learn(problem, seed, selection=selection, checkpoint_dir=checkpoint_dir, resume=resume)
-        problem.ledger.reserved -= reserve
-        greedy = self.edit(self.watched)
-        best, finalists = selection.finish()
-        return Result(
-            method=self.name,
-            seed=seed,
-            best=best,
-            candidates=finalists,
-            history=tuple(selection.history),
-            spent=problem.ledger.snapshot(),
-            policy={
-                "greedy": greedy.to_json(),
-                "samples": [p.to_json() for p in self.finished],
-            },
-            stats={"steps": self.step, "distinct": len(selection.known), "log": self.log},
-        )
 
     def predict(
         self,
@@ -315,64 +222,66 @@ class PPOEdit:
             _init_setup_model=env is not None,
         )
 
-    def _total_steps(self, problem: Problem) -> int:
-        """Return the environment steps of the whole run.
+    # -- the parts of a run -----------------------------------------------------------------------
+
+    def _check(self, problem: Problem) -> None:
+        """Refuse to train without an end.
 
         Raises:
             ConfigError: without steps and a cap on queries.
         """
+        if self.config.steps is None and problem.ledger.budget.queries is None:
+            raise ConfigError("ppo_edit: give the problem a budget of queries, or steps=N updates")
+
+    def _prepare(self, problem: Problem, selection: Selection | None, seed: int) -> None:
+        """Make environment and model anew."""
+        self.watched = WatchedProblem(problem, selection, memory=self.config.memory)
+        self.model = self._make_model(seed)
+        self.finished.clear()
+
+    def _train(self, problem: Problem, selection: Selection | None, file: Path | None) -> None:
+        """Let Stable-Baselines3 train, for the environment steps of the whole run."""
         c = self.config
         if c.steps is not None:
-            return c.steps * c.num_envs * c.n_steps
-        cap = problem.ledger.budget.queries
-        if cap is None:
-            raise ConfigError("ppo_edit: give the problem a budget of queries, or steps=N updates")
-        return max(1, cap // len(problem.task.train)) * (3 if c.memory else 1)
+            total = c.steps * c.num_envs * c.n_steps
+        else:
+            cap = problem.ledger.budget.queries or 0
+            total = max(1, cap // len(problem.task.train)) * (3 if c.memory else 1)
+        updated = partial(self._updated, problem, file)
+        self.model.learn(
+            total - self.model.num_timesteps,
+            callback=Progress(ended=self.finished.append, updated=updated),
+            log_interval=None,
+            reset_num_timesteps=self.step == 0,
+        )
 
-    def _journaled(self, problem: Problem, seed: int, folder: Path | None, resume: bool) -> Problem:
-        """Return the problem with the run's journal, if there is a folder and none is open."""
-        if isinstance(problem, JournaledProblem):
-            return problem
-        header = describe(problem, self.name, seed, asdict(self.config))
-        return journaled(problem, folder, header, resume)
-
-    # -- checkpoints ----------------------------------------------------------------------------
-
-    def _updated(self, file: Path | None, row: JSON) -> None:
+    def _updated(self, problem: Problem, file: Path | None, row: JSON) -> None:
         """Log an update; write a checkpoint if it is time."""
-        self.step += 1
-        row = {"step": self.step, "queries": self.watched.ledger.queries, **row}
-        self.log.append(row)
-        self.watched.inner.events.emit("policy", **row)
-        if file is not None and self.step % self.config.checkpoint_every == 0:
-            self._checkpoint(file)
+        problem.events.emit("policy", **self._count(problem, row))
+        self._checkpoint_if_due(file)
 
-    def _checkpoint(self, file: Path) -> None:
-        """Write everything that training goes on from."""
-        journal = self.watched.inner.journal  # type: ignore[attr-defined]  # there is a folder
+    def _take_in(
+        self, problem: Problem, selection: Selection | None, prompts: list[Prompt]
+    ) -> None:
+        """Ask for prompts again, through the watched problem."""
+        self.watched.score(prompts)
+
+    def _reserve(self, problem: Problem) -> int:
+        """Return the queries of a greedy episode, a tenth of the budget at most."""
+        cap = problem.ledger.budget.queries
+        episode = (self.config.horizon + 1) * len(problem.task.train)
+        return 0 if cap is None else min(episode, cap // 10)
+
+    def _show(self, problem: Problem, seed: int) -> tuple[Prompt, list[Prompt]]:
+        """Let the greedy policy edit once more; return that and where training episodes ended."""
+        return self.edit(self.watched), list(self.finished)
+
+    def _get_state(self) -> tuple[Tensors, JSON]:
+        """Return what training goes on from, between two updates."""
         tensors, state = ppo_state.training_state(self.model)
-        own = {
-            "step": self.step,
-            "records": journal.position,
-            "log": self.log,
-            "finished": [p.to_json() for p in self.finished],
-        }
-        write_checkpoint(file, tensors, {**own, "training": state})
+        return tensors, {"training": state, "finished": [p.to_json() for p in self.finished]}
 
-    def _continue(self, file: Path) -> None:
-        """Take the journal in up to the checkpoint, then the checkpoint.
-
-        Raises:
-            ConfigError: if they are not of one run.
-        """
-        tensors, state = read_checkpoint(file)
-        problem = self.watched.inner
-        assert isinstance(problem, JournaledProblem)
-        train = examples_id(problem.task.train)
-        while problem.journal.position < state["records"]:
-            if not problem.journal.replaying or problem.journal.peek().get("examples") != train:
-                raise ConfigError(f"{file} and {problem.journal.path} are not of one run")
-            self.watched.score([Prompt.of(p) for p in problem.journal.peek()["prompts"]])
+    def _set_state(self, tensors: Tensors, state: JSON) -> None:
+        """Take it back."""
         ppo_state.restore_training(self.model, tensors, state["training"])
-        self.step, self.log = state["step"], state["log"]
         self.finished.extend(Prompt.of(p) for p in state["finished"])

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch.nn.functional import mse_loss
 
+from promptgym.agents.agent import configured
 from promptgym.agents.base import PolicyAgent
 from promptgym.agents.checkpoint import (
     Tensors,
@@ -215,12 +216,7 @@ class RLPrompt(PolicyAgent):
         Raises:
             ConfigError: for an unknown preset or option.
         """
-        if preset not in PRESETS:
-            raise ConfigError(f"rlprompt: unknown preset {preset!r}; known: {', '.join(PRESETS)}")
-        try:
-            self.config = replace(PRESETS[preset], **options)
-        except TypeError as error:
-            raise ConfigError(f"rlprompt: {error}") from None
+        self.config = configured(self.name, PRESETS, preset, options)
         self._policy: PolicyLM | None = None
         self._start = Prompt("")
 

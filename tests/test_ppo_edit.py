@@ -15,7 +15,7 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.vec_env import VecMonitor
 
 from promptgym.agents.ppo_config import PRESETS
-from promptgym.agents.ppo_edit import CHECKPOINT, PPOEdit
+from promptgym.agents.ppo_edit import PPOEdit
 from promptgym.agents.ppo_features import PromptFeatures
 from promptgym.agents.ppo_policy import WordLayer, word_vectors
 from promptgym.agents.spaces import space_from_json, space_to_json
@@ -107,7 +107,7 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(
         PPOEdit(**options).optimize(
             problem(6000, events=Killer()), seed=3, checkpoint_dir=tmp_path / "b"
         )
-    assert (tmp_path / "b" / CHECKPOINT).exists()
+    assert (tmp_path / "b" / "ppo_edit.safetensors").exists()
     torch.manual_seed(99)  # a new process starts anywhere
     np.random.seed(99)
     second, model = PPOEdit(**options), TransparentModel()

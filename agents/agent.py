@@ -1,0 +1,232 @@
+"""What all learned policies share: a run's journal, checkpoints, and the result.
+
+A run with a folder keeps a journal of all scores and, every so many updates, a checkpoint; resuming
+reads the checkpoint and repeats what came after it with the journal's scores, so it is exact
+wherever the run was stopped.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+from promptgym.agents.checkpoint import Tensors, read_checkpoint, write_checkpoint
+from promptgym.errors import ConfigError
+from promptgym.problem import Problem
+from promptgym.prompts import Prompt
+from promptgym.search import Result, Selection
+from promptgym.search.journal import JournaledProblem, describe, examples_id, journaled
+from promptgym.types import JSON
+
+Config = TypeVar("Config")
+
+SAMPLES = 32
+"""Prompts of a trained policy that its result shows."""
+
+
+class Agent(ABC):
+    """Base of agents: `learn` and `optimize` around a training loop of their own.
+
+    Attributes:
+        name: registered name.
+        config: a frozen dataclass with at least `checkpoint_every`.
+        log: rows of statistics.
+        step: updates done.
+        records: how many records of its journal the run had used at the end of the last update.
+    """
+
+    name: ClassVar[str]
+    carried: ClassVar[tuple[str, ...]] = ("step", "records", "log")
+    """Attributes that a checkpoint holds beside the state."""
+
+    config: Any
+    log: list[JSON]
+    step: int
+    records: int
+
+    def _check(self, problem: Problem) -> None:  # noqa: B027  # most agents refuse none
+        """Refuse a problem that this agent cannot be trained on, before anything is written."""
+
+    @abstractmethod
+    def _prepare(self, problem: Problem, selection: Selection | None, seed: int) -> None:
+        """Make everything that is trained or drawn from anew."""
+
+    @abstractmethod
+    def _train(self, problem: Problem, selection: Selection | None, file: Path | None) -> None:
+        """Train from where the agent is until the steps or the budget are spent.
+
+        Args:
+            problem: what is optimized.
+            selection: is shown every score, if given.
+            file: for `_checkpoint`, after updates for which it is due.
+        """
+
+    @abstractmethod
+    def _take_in(
+        self, problem: Problem, selection: Selection | None, prompts: list[Prompt]
+    ) -> None:
+        """Ask for prompts as training did before the checkpoint; the journal answers."""
+
+    @abstractmethod
+    def _show(self, problem: Problem, seed: int) -> tuple[Prompt, list[Prompt]]:
+        """Return the trained policy's greedy prompt and samples of it, for the result."""
+
+    @abstractmethod
+    def _get_state(self) -> tuple[Tensors, JSON]:
+        """Return all that training goes on from, as it was when the step under way began."""
+
+    @abstractmethod
+    def _set_state(self, tensors: Tensors, state: JSON) -> None:
+        """Take back what `_get_state` returned."""
+
+    def _reserve(self, problem: Problem) -> int:
+        """Return the queries that training leaves for `_show`."""
+        return 0
+
+    def learn(
+        self,
+        problem: Problem,
+        seed: int = 0,
+        *,
+        selection: Selection | None = None,
+        checkpoint_dir: Path | None = None,
+        resume: bool = False,
+    ) -> Self:
+        """Train anew until the steps or the budget are spent.
+
+        Args:
+            problem: what is optimized.
+            seed: of initialization and sampling.
+            selection: is shown every score, if given.
+            checkpoint_dir: where journal and checkpoints are kept; None keeps none.
+            resume: continue what that folder holds, exactly.
+
+        Returns:
+            The agent.
+
+        Raises:
+            ConfigError: if the problem is none for this agent, or the folder holds another run, or
+                one that is not to be resumed.
+        """
+        problem = self._journaled(problem, seed, checkpoint_dir, resume)
+        self._prepare(problem, selection, seed)
+        self.log, self.step, self.records = [], 0, 0
+        file = None if checkpoint_dir is None else checkpoint_dir / f"{self.name}.safetensors"
+        if file is not None and file.exists():
+            self._continue(problem, selection, file)
+        self._train(problem, selection, file)
+        return self
+
+    def optimize(
+        self,
+        problem: Problem,
+        seed: int = 0,
+        *,
+        checkpoint_dir: Path | None = None,
+        resume: bool = False,
+    ) -> Result:
+        """Train and return the prompt chosen on dev, with the policy's own prompts.
+
+        Args: as of `learn`.
+
+        Raises:
+            ConfigError: as `learn`.
+            PromptGymError: if the budget did not reach one prompt.
+        """
+        problem = self._journaled(problem, seed, checkpoint_dir, resume)
+        selection = Selection(problem)
+        reserve = self._reserve(problem)
+        problem.ledger.reserved += reserve
+        self.learn(problem, seed, selection=selection, checkpoint_dir=checkpoint_dir, resume=resume)
+        problem.ledger.reserved -= reserve
+        greedy, samples = self._show(problem, seed)
+        best, finalists = selection.finish()
+        return Result(
+            method=self.name,
+            seed=seed,
+            best=best,
+            candidates=finalists,
+            history=tuple(selection.history),
+            spent=problem.ledger.snapshot(),
+            policy={"greedy": greedy.to_json(), "samples": [p.to_json() for p in samples]},
+            stats={"steps": self.step, "distinct": len(selection.known), "log": self.log},
+        )
+
+    def _count(self, problem: Problem, row: JSON, *, keep: bool = True) -> JSON:
+        """Count a finished update; what is asked next belongs to the next one.
+
+        Args:
+            problem: what is optimized.
+            row: the update's statistics.
+            keep: put them into the log.
+
+        Returns:
+            The row with the step and the queries spent.
+        """
+        self.step += 1
+        row = {"step": self.step, "queries": problem.ledger.queries, **row}
+        if keep:
+            self.log.append(row)
+        self.records = position(problem)
+        return row
+
+    def _journaled(self, problem: Problem, seed: int, folder: Path | None, resume: bool) -> Problem:
+        """Return the problem with the run's journal, if there is a folder and none is open."""
+        self._check(problem)
+        if isinstance(problem, JournaledProblem):
+            return problem
+        header = describe(problem, self.name, seed, asdict(self.config))
+        return journaled(problem, folder, header, resume)
+
+    def _checkpoint_if_due(self, file: Path | None) -> None:
+        """Write a checkpoint if there is a file for it and it is time."""
+        if file is not None and self.step % self.config.checkpoint_every == 0:
+            self._checkpoint(file)
+
+    def _checkpoint(self, file: Path) -> None:
+        """Write the state, with the journal's position it belongs to."""
+        tensors, state = self._get_state()
+        own = {name: getattr(self, name) for name in self.carried}
+        write_checkpoint(file, tensors, {"agent": state, **own})
+
+    def _continue(self, problem: Problem, selection: Selection | None, file: Path) -> None:
+        """Take the journal in up to the checkpoint, then the checkpoint.
+
+        Raises:
+            ConfigError: if they are not of one run.
+        """
+        tensors, state = read_checkpoint(file)
+        assert isinstance(problem, JournaledProblem)
+        train = examples_id(problem.task.train)
+        while problem.journal.position < state["records"]:
+            if not problem.journal.replaying or problem.journal.peek().get("examples") != train:
+                raise ConfigError(f"{file} and {problem.journal.path} are not of one run")
+            prompts = [Prompt.of(p) for p in problem.journal.peek()["prompts"]]
+            self._take_in(problem, selection, prompts)
+        self._set_state(tensors, state["agent"])
+        for name in self.carried:
+            setattr(self, name, state[name])
+
+
+def position(problem: Problem) -> int:
+    """Return how many records of its journal a run has written or read; 0 without one."""
+    return problem.journal.position if isinstance(problem, JournaledProblem) else 0
+
+
+def configured(
+    agent: str, presets: Mapping[str, Config], preset: str, options: Mapping[str, Any]
+) -> Config:
+    """Return a preset's hyperparameters with what is to differ from them.
+
+    Raises:
+        ConfigError: for an unknown preset or option, or a value that cannot work.
+    """
+    if preset not in presets:
+        raise ConfigError(f"{agent}: unknown preset {preset!r}; known: {', '.join(presets)}")
+    try:
+        return replace(presets[preset], **options)  # type: ignore[type-var]  # all are dataclasses
+    except TypeError as error:
+        raise ConfigError(f"{agent}: {error}") from None
