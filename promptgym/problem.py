@@ -99,6 +99,7 @@ class Problem:
             rewards=self.reward(scores),
             complete=scores.complete,
             failures=len(scores.failures),
+            statuses=scores.counts(),
             examples=len(examples),
             spent=self.ledger.snapshot(),
         )

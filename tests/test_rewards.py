@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 from promptgym.errors import RewardError
 from promptgym.prompts import Example, Prompt
 from promptgym.rewards import REWARDS, delta, formulas, make_reward, make_stabilizer
-from promptgym.scoring import FAILED, OK, Scores
+from promptgym.scoring import API_ERROR, OK, Scores
 from promptgym.tasks import get_metric
 from promptgym.testing import TransparentModel
 from promptgym.types import FloatArray, IntArray
@@ -40,7 +40,7 @@ def scores_of(probabilities: object, targets: list[int], scale: float = 1.0) -> 
         examples=tuple(Example(f"text {e}", LABELS[t]) for e, t in enumerate(targets)),
         metric=get_metric("accuracy"),
         values=values,
-        status=np.where(failed, FAILED, OK).astype(np.int8),
+        status=np.where(failed, API_ERROR, OK).astype(np.int8),
         label_logprobs=logprobs,
         targets=gold,
         prompt_tokens=np.arange(1, len(p) + 1),

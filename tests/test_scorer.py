@@ -14,7 +14,18 @@ from llm_models import build
 from promptgym.errors import BudgetExhausted, ModelError, TaskError
 from promptgym.llms import Completion, LabelLogprobs, Sampling, load_model
 from promptgym.prompts import Example, Prompt, Template
-from promptgym.scoring import FAILED, OK, SKIPPED, Budget, Ledger, Scorer
+from promptgym.scoring import (
+    API_ERROR,
+    OK,
+    PARSE_ERROR,
+    REFUSED,
+    SKIPPED,
+    TIMEOUT,
+    Budget,
+    Failure,
+    Ledger,
+    Scorer,
+)
 from promptgym.scoring.cache import AnswerCache
 from promptgym.tasks import Task, get_metric
 from promptgym.testing.transparent import LABELS, TransparentModel, transparent_task
@@ -36,7 +47,9 @@ class Watched(TransparentModel):
         """Answer, or fail on the texts that are refused."""
         self.asked.append(list(texts))
         found = super().label_logprobs(texts, labels)
-        failures = {i: "refused" for i, text in enumerate(texts) if self.refuses in text}
+        failures = {
+            i: "refused: not this one" for i, text in enumerate(texts) if self.refuses in text
+        }
         found.logprobs[list(failures)] = np.nan
         return LabelLogprobs(found.logprobs, found.tokens, failures)
 
@@ -45,7 +58,7 @@ class Watched(TransparentModel):
         self.asked.append(list(texts))
         found = super().generate(texts, sampling)
         return [
-            Completion("", 0, "refused")
+            Completion("", 0, "refused: not this one")
             if self.refuses in text
             else replace(c, text=f" {c.text}\n")
             for text, c in zip(texts, found, strict=True)
@@ -81,11 +94,8 @@ def test_answers_of_generation_are_stripped_and_paid() -> None:
     scores = scorer.score(PROMPTS[:2], task.train)
     assert scores.completions is not None and scores.label_logprobs is None
     assert set(scores.completions[0].tolist()) <= {*LABELS, None}
-    assert (scores.status[:, 3] == FAILED).all() and np.isnan(scores.values[:, 3]).all()
-    assert [(f.prompt, f.example, f.reason) for f in scores.failures] == [
-        (0, 3, "refused"),
-        (1, 3, "refused"),
-    ]
+    assert (scores.status[:, 3] == REFUSED).all() and np.isnan(scores.values[:, 3]).all()
+    assert list(scores.failures) == [Failure(p, 3, "not this one", REFUSED) for p in (0, 1)]
     answered = scores.values[:, [i for i in range(12) if i != 3]]
     want = scorer_of(TransparentModel()).score(PROMPTS[:2], TASK.train).values
     np.testing.assert_array_equal(answered, np.delete(want, 3, axis=1))
@@ -112,7 +122,7 @@ def test_a_failure_is_nan_a_record_and_is_asked_again() -> None:
     model = Watched(refuses="train5")
     scorer = scorer_of(model)
     scores = scorer.score([PROMPTS[0], PROMPTS[1], PROMPTS[0]], TASK.train)
-    assert (scores.status[:, 5] == FAILED).all() and (np.delete(scores.status, 5, 1) == OK).all()
+    assert (scores.status[:, 5] == REFUSED).all() and (np.delete(scores.status, 5, 1) == OK).all()
     assert np.isnan(scores.values[:, 5]).all() and scores.complete.all()
     assert [(f.prompt, f.example) for f in scores.failures] == [(0, 5), (1, 5), (2, 5)]
     assert not np.isnan(scores.mean).any(), "the mean is over the valid examples"
@@ -129,7 +139,35 @@ def test_an_answer_of_nan_is_a_failure() -> None:
             return found
 
     scores = scorer_of(Broken()).score(PROMPTS[:1], TASK.train)
-    assert scores.status[0, 0] == FAILED and "answered NaN" in scores.failures[0].reason
+    assert scores.status[0, 0] == PARSE_ERROR and "answered NaN" in scores.failures[0].reason
+
+
+def test_the_kind_of_a_failure_is_read_off_its_reason() -> None:
+    class Kinds(Watched):
+        reasons = (
+            "parse_error: no label in 'hm'",
+            "refused: content filter",
+            "api_error: 500",
+            "timeout: 30 s: no answer",
+            "connection: reset",
+            "no colon",
+        )
+
+        def label_logprobs(self, texts: Sequence[str], labels: Sequence[str]) -> LabelLogprobs:
+            found = super().label_logprobs(texts, labels)
+            found.logprobs[: len(self.reasons)] = np.nan
+            return LabelLogprobs(found.logprobs, found.tokens, dict(enumerate(self.reasons)))
+
+    scores = scorer_of(Kinds()).score(PROMPTS[:1], TASK.train)
+    kinds = [PARSE_ERROR, REFUSED, API_ERROR, TIMEOUT, API_ERROR, API_ERROR]
+    assert scores.status[0].tolist() == kinds + [OK] * 6
+    assert [f.status for f in scores.failures] == kinds
+    said = ["no label in 'hm'", "content filter", "500", "30 s: no answer", *Kinds.reasons[4:]]
+    assert [f.reason for f in scores.failures] == said
+    assert scores.counts() == {"parse_error": 1, "refused": 1, "api_error": 3, "timeout": 1}
+    assert scores.counts(0) == scores.counts()
+    right = np.nansum(scores.values)
+    assert scores.mean[0] == right / 6 and scores.mean_with_failures[0] == right / 12
 
 
 # --- budget -----------------------------------------------------------------------------------
@@ -253,7 +291,7 @@ def test_parts_that_do_not_fit_are_refused(tmp_path_factory: pytest.TempPathFact
     words = replace(TASK, verbalizers={"minus": "bad", "plus": "great"})
     scorer = Scorer(words, masked, Template("{input} {prompt} {mask} ."))
     broken = scorer.score([Prompt("one"), Prompt("a <mask>")], TASK.train)
-    assert (broken.status[0] == OK).all() and (broken.status[1] == FAILED).all()
+    assert (broken.status[0] == OK).all() and (broken.status[1] == API_ERROR).all()
     assert len(broken.failures) == 12 and "2 mask tokens" in broken.failures[0].reason
 
 

@@ -68,16 +68,24 @@ class Evaluation:
         return len(self.scores)
 
     def rows(self) -> list[JSON]:
-        """Return one row a prompt: prompt, value, low, high, examples, failures (and reward)."""
-        failures = np.isnan(self.values).sum(axis=1)
+        """Return one row a prompt.
+
+        Its keys: prompt, value (over the examples that were answered), value_with_failures (failed
+        ones counted as 0), low, high, examples, failures, statuses (failures by kind), and reward
+        if one was asked for.
+        """
+        with_failures = self.scores.mean_with_failures
+        failures = self.scores.failed.sum(axis=1)
         rows: list[JSON] = [
             {
                 "prompt": prompt.to_json(),
                 "value": _number(self.mean[i]),
+                "value_with_failures": _number(with_failures[i]),
                 "low": _number(self.low[i]),
                 "high": _number(self.high[i]),
                 "examples": len(self.scores.examples),
                 "failures": int(failures[i]),
+                "statuses": self.scores.counts(i),
             }
             for i, prompt in enumerate(self.prompts)
         ]

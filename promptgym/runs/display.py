@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO
@@ -49,7 +50,7 @@ class Standing:
         best_reward: the highest training reward of a fully scored prompt.
         dev: dev metric of the incumbent.
         prompt: the incumbent; before the first choice on dev, the best by reward.
-        failures: failed calls so far in this session.
+        failures: failed evaluations so far in this session, by kind.
         warning: the last warning of the method, e.g. that its policy collapsed.
     """
 
@@ -59,7 +60,7 @@ class Standing:
     best_reward: float | None = None
     dev: float | None = None
     prompt: Prompt | None = None
-    failures: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
     warning: str = ""
     _since: tuple[float, float] | None = None  # clock and fraction at the first event
 
@@ -94,7 +95,7 @@ class Standing:
         self.spent = dict(fields["spent"])
         if self._since is None:
             self._since = (time.monotonic(), self.fraction)
-        self.failures += int(fields.get("failures", 0))
+        self.failures.update(fields.get("statuses", {}))
         rewards = np.asarray(fields["rewards"], dtype=np.float64)
         if fields.get("split") != "train" or not np.isfinite(rewards).any():
             return
@@ -124,7 +125,8 @@ class Standing:
         if self.dev is not None:
             parts.append(f"best dev {self.dev:.3f}")
         if self.failures:
-            parts.append(f"{self.failures} failed calls")
+            kinds = ", ".join(f"{n} {kind}" for kind, n in self.failures.most_common())
+            parts.append(f"{self.failures.total()} failed ({kinds})")
         return " | ".join(parts)
 
     def prompt_line(self, width: int) -> str:

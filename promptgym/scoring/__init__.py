@@ -2,6 +2,29 @@
 
 from promptgym.scoring.ledger import Budget, Ledger
 from promptgym.scoring.scorer import Scorer
-from promptgym.scoring.scores import FAILED, OK, SKIPPED, Failure, Scores
+from promptgym.scoring.scores import (
+    API_ERROR,
+    OK,
+    PARSE_ERROR,
+    REFUSED,
+    SKIPPED,
+    STATUS_NAMES,
+    TIMEOUT,
+    Failure,
+    Scores,
+)
 
-__all__ = ["FAILED", "OK", "SKIPPED", "Budget", "Failure", "Ledger", "Scorer", "Scores"]
+__all__ = [
+    "API_ERROR",
+    "OK",
+    "PARSE_ERROR",
+    "REFUSED",
+    "SKIPPED",
+    "STATUS_NAMES",
+    "TIMEOUT",
+    "Budget",
+    "Failure",
+    "Ledger",
+    "Scorer",
+    "Scores",
+]

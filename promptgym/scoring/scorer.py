@@ -12,7 +12,7 @@ from promptgym.llms import LanguageModel, Sampling
 from promptgym.prompts import Example, Prompt, Template
 from promptgym.scoring.cache import AnswerCache, distinct
 from promptgym.scoring.ledger import Ledger
-from promptgym.scoring.scores import FAILED, OK, SKIPPED, Failure, Scores
+from promptgym.scoring.scores import OK, SKIPPED, Failure, Scores, status_of
 from promptgym.tasks import Task
 from promptgym.types import FloatArray, IntArray, ObjectArray, StatusArray
 
@@ -24,8 +24,8 @@ class Scorer:
 
     **Answers.** With labels, the prediction is the label of largest log-probability (the first one
     of a tie) and the task's metric pays it; without, the model generates, the completion is
-    stripped and the metric pays that. A failed pair is NaN, `FAILED` and a record; it is asked
-    anew next time. Equal texts are asked once, known answers not at all.
+    stripped and the metric pays that. A failed pair is NaN, a status that says how it failed and a
+    record; it is asked anew next time. Equal texts are asked once, known answers not at all.
 
     **Budget.** Caps are hard and whole prompts are the unit: a prompt is scored on every example or
     `SKIPPED`. *Queries* are charged for every pair, known or not; prompts that no longer fit are
@@ -200,7 +200,7 @@ class Scorer:
             answers = result.logprobs
             reasons = dict(result.failures)
             for i in np.flatnonzero(np.isnan(answers).any(axis=1)).tolist():
-                reasons.setdefault(i, f"{self.model.name} answered NaN")
+                reasons.setdefault(i, f"parse_error: {self.model.name} answered NaN")
         start = 0
         for row in batch:
             self._write(work, row, answers, index[start : start + len(row.texts)], reasons)
@@ -218,8 +218,8 @@ class Scorer:
         good = np.array([i not in reasons for i in index.tolist()]) if reasons else slice(None)
         for place, i in zip(row.places.tolist(), index.tolist(), strict=True):
             if i in reasons:
-                work.status[row.number, place] = FAILED
-                work.failures[row.number, place] = reasons[i]
+                work.status[row.number, place], reason = status_of(reasons[i])
+                work.failures[row.number, place] = reason
         places, got = row.places[good], answers[index[good]]
         values = self._pay(got, [work.examples[i] for i in places.tolist()])
         work.status[row.number, places] = OK
@@ -254,9 +254,10 @@ class Scorer:
         labels = self.task.labels is not None
         failures = (
             [
-                Failure(p, e, work.failures[row, e])
+                Failure(p, e, work.failures[row, e], int(work.status[row, e]))
                 for p, row in enumerate(index.tolist())
-                for e in np.flatnonzero(work.status[row] == FAILED).tolist()
+                for e in range(len(examples))
+                if (row, e) in work.failures and work.status[row, e] != SKIPPED
             ]
             if work.failures
             else []

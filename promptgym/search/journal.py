@@ -28,7 +28,7 @@ from promptgym.scoring import OK, Failure, Scorer, Scores
 from promptgym.types import JSON
 
 FILE = "journal.jsonl"
-VERSION = 1
+VERSION = 2
 
 
 def pack(array: np.ndarray[Any, Any] | None) -> JSON | None:
@@ -66,7 +66,7 @@ def scores_to_json(scores: Scores, spent: JSON) -> JSON:
         "label_logprobs": pack(scores.label_logprobs),
         "targets": pack(scores.targets),
         "completions": None if completions is None else completions.tolist(),
-        "failures": [[f.prompt, f.example, f.reason] for f in scores.failures],
+        "failures": [[f.prompt, f.example, f.reason, f.status] for f in scores.failures],
         "prompt_tokens": pack(scores.prompt_tokens),
     }
 
@@ -87,7 +87,7 @@ def scores_from_json(row: JSON, examples: Sequence[Example], problem: Problem) -
         label_logprobs=unpack(row["label_logprobs"]),
         targets=unpack(row["targets"]),
         completions=completions,
-        failures=tuple(Failure(p, e, reason) for p, e, reason in row["failures"]),
+        failures=tuple(Failure(*record) for record in row["failures"]),
         prompt_tokens=unpack(row["prompt_tokens"]),
     )
 

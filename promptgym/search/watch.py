@@ -8,13 +8,14 @@ prompt whose scores are known is not asked (and paid for) a second time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from promptgym.errors import BudgetExhausted
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt
-from promptgym.scoring import SKIPPED, Failure, Scores
+from promptgym.scoring import SKIPPED, Scores
 from promptgym.search.selection import Selection
 
 
@@ -119,7 +120,7 @@ def joined(prompts: Sequence[Prompt], rows: dict[Prompt, Scores]) -> Scores:
         targets=first.targets,
         completions=completions,
         failures=tuple(
-            Failure(i, f.example, f.reason)
+            replace(f, prompt=i)
             for i, row in enumerate(known)
             if row is not None
             for f in row.failures
