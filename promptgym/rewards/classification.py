@@ -1,12 +1,14 @@
 """Rewards on labels: accuracy, likelihoods and the published classification rewards.
 
-Each is a small frozen dataclass whose fields are its options; the formulas, with their sources, are
-in `promptgym.rewards.formulas`.
+Each is a small frozen dataclass: its fields are the options of its formula, which stands, with its
+source, in `promptgym.rewards.formulas`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import log
 from typing import ClassVar
 
@@ -39,6 +41,8 @@ class _OnLabels:
 
     name: ClassVar[str]
     needs_labels: ClassVar[bool] = True
+    formula: ClassVar[Callable[..., FloatArray]]
+    """Arrays (P, E, L) and (E,), and the fields as keyword arguments -> rewards, shape (P,)."""
 
     @property
     def scale(self) -> float:
@@ -47,11 +51,7 @@ class _OnLabels:
 
     def __call__(self, scores: Scores) -> FloatArray:
         """Return the rewards, shape (P,)."""
-        return self.formula(*label_arrays(scores, self.name))
-
-    def formula(self, label_logprobs: FloatArray, target: IntArray) -> FloatArray:
-        """Return the rewards of arrays (P, E, L) and (E,), shape (P,)."""
-        raise NotImplementedError
+        return self.formula(*label_arrays(scores, self.name), **vars(self))
 
 
 @register_reward("accuracy")
@@ -94,10 +94,7 @@ class Margin(_OnLabels):
     """Minus the cross-entropy over the labels: mean log p(gold), normalized over labels; nats."""
 
     name: ClassVar[str] = "margin"
-
-    def formula(self, label_logprobs: FloatArray, target: IntArray) -> FloatArray:
-        """See `formulas.margin_reward`."""
-        return formulas.margin_reward(label_logprobs, target)
+    formula = staticmethod(formulas.margin_reward)
 
 
 @register_reward("loglikelihood")
@@ -106,10 +103,7 @@ class LogLikelihood(_OnLabels):
     """PMPO's score (Zhao et al. 2025): mean log P(gold), not normalized over labels; nats."""
 
     name: ClassVar[str] = "loglikelihood"
-
-    def formula(self, label_logprobs: FloatArray, target: IntArray) -> FloatArray:
-        """See `formulas.loglikelihood_reward`."""
-        return formulas.loglikelihood_reward(label_logprobs, target)
+    formula = staticmethod(formulas.loglikelihood_reward)
 
 
 @dataclass(frozen=True)
@@ -132,11 +126,7 @@ class ProbabilityGap(_WithTies):
     """Mean of p(gold) - max p(other), softmax over the labels, in [-1, 1]; unscaled."""
 
     name: ClassVar[str] = "probability_gap"
-
-    def formula(self, label_logprobs: FloatArray, target: IntArray) -> FloatArray:
-        """See `formulas.probability_gaps`."""
-        gaps = formulas.probability_gaps(label_logprobs, target, ties=self.ties)
-        return formulas.mean_over_valid(gaps)
+    formula = staticmethod(partial(formulas.gap_reward, wrong=1.0, right=1.0))
 
 
 @register_reward("gap")
@@ -145,6 +135,7 @@ class Gap(_WithTies):
     """RLPrompt's piecewise gap (Deng et al. 2022), in [-wrong, right]."""
 
     name: ClassVar[str] = "gap"
+    formula = staticmethod(formulas.gap_reward)
     wrong: float = 180.0
     right: float = 200.0
 
@@ -152,12 +143,6 @@ class Gap(_WithTies):
     def scale(self) -> float:
         """The reward of a prompt with p(gold) = 1 everywhere."""
         return self.right
-
-    def formula(self, label_logprobs: FloatArray, target: IntArray) -> FloatArray:
-        """See `formulas.gap_reward`."""
-        return formulas.gap_reward(
-            label_logprobs, target, wrong=self.wrong, right=self.right, ties=self.ties
-        )
 
 
 @register_reward("tempera")
@@ -170,6 +155,7 @@ class Tempera(_WithTies):
     """
 
     name: ClassVar[str] = "tempera"
+    formula = staticmethod(formulas.tempera_score)
     wrong: float = 1.8
     right: float = 2.0
     factor: float = 100.0
@@ -179,17 +165,6 @@ class Tempera(_WithTies):
         """The score of a prompt with p(gold) = 1 everywhere."""
         return self.factor * self.right
 
-    def formula(self, label_logprobs: FloatArray, target: IntArray) -> FloatArray:
-        """See `formulas.tempera_score`."""
-        return formulas.tempera_score(
-            label_logprobs,
-            target,
-            wrong=self.wrong,
-            right=self.right,
-            factor=self.factor,
-            ties=self.ties,
-        )
-
 
 @register_reward("stableprompt")
 @dataclass(frozen=True)
@@ -197,6 +172,7 @@ class StablePrompt(_WithTies):
     """StablePrompt's 0.01 * gap + 30 * accuracy (Kwon et al. 2024), the gap over the labels."""
 
     name: ClassVar[str] = "stableprompt"
+    formula = staticmethod(formulas.stableprompt_reward)
     gap: float = 0.01
     accuracy: float = 30.0
 
@@ -205,12 +181,6 @@ class StablePrompt(_WithTies):
         """The reward of a prompt with p(gold) = 1 everywhere."""
         return self.gap + self.accuracy
 
-    def formula(self, label_logprobs: FloatArray, target: IntArray) -> FloatArray:
-        """See `formulas.stableprompt_reward`."""
-        return formulas.stableprompt_reward(
-            label_logprobs, target, gap=self.gap, accuracy=self.accuracy, ties=self.ties
-        )
-
 
 @register_reward("dp2o")
 @dataclass(frozen=True)
@@ -218,6 +188,7 @@ class DP2O(_WithTies):
     """DP2O's 10 * gap + 6.5 * label entropy in bits (Li et al. 2023)."""
 
     name: ClassVar[str] = "dp2o"
+    formula = staticmethod(formulas.dp2o_reward)
     gap: float = 10.0
     entropy: float = 6.5
 
@@ -226,12 +197,6 @@ class DP2O(_WithTies):
         """The reward of a prompt with p(gold) = 1 everywhere (not the largest; see the formula)."""
         return self.gap
 
-    def formula(self, label_logprobs: FloatArray, target: IntArray) -> FloatArray:
-        """See `formulas.dp2o_reward`."""
-        return formulas.dp2o_reward(
-            label_logprobs, target, gap=self.gap, entropy=self.entropy, ties=self.ties
-        )
-
 
 @register_reward("grips")
 @dataclass(frozen=True)
@@ -239,6 +204,7 @@ class Grips(_OnLabels):
     """GrIPS's 100 * balanced accuracy + 10 * entropy of the answers, nats (Prasad et al. 2023)."""
 
     name: ClassVar[str] = "grips"
+    formula = staticmethod(formulas.grips_reward)
     accuracy: float = 100.0
     entropy: float = 10.0
 
@@ -246,9 +212,3 @@ class Grips(_OnLabels):
     def scale(self) -> float:
         """The reward of a perfect prompt on two balanced classes."""
         return self.accuracy + self.entropy * log(2.0)
-
-    def formula(self, label_logprobs: FloatArray, target: IntArray) -> FloatArray:
-        """See `formulas.grips_reward`."""
-        return formulas.grips_reward(
-            label_logprobs, target, accuracy=self.accuracy, entropy=self.entropy
-        )
