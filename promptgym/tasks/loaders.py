@@ -106,7 +106,6 @@ def load_task(
         TaskError: naming file, row, what was found, what was expected and what to do.
         TemplateError: for a template that cannot render.
     """
-    spelled = str(name_or_path)
     changes = _changes(
         template=template,
         masked_template=masked_template,
@@ -118,29 +117,27 @@ def load_task(
         max_new_tokens=max_new_tokens,
         stop=None if stop is None else tuple(stop),
     )
-    is_name = isinstance(name_or_path, str)  # a Path is never taken for a name
-    bundled = bundled_name(spelled) if is_name else None
+    # A Path is never taken for a name.
+    bundled = bundled_name(name_or_path) if isinstance(name_or_path, str) else None
     if bundled is not None:
-        _refuse_for_bundled(
-            spelled, data_dir, train, dev, test, input, target, columns, k_shot, verbalizers
-        )
+        data = (data_dir, train, dev, test, input, target, columns, k_shot, verbalizers)
+        _refuse_for_bundled(str(name_or_path), *data)
         return _changed(load_bundled(bundled, sizes=sizes, seed=seed, pool=pool), changes)
-    definition, source = _locate(spelled, is_name, data_dir, config, revision)
-    parts = {"train": train, "dev": dev, "test": test}
-    files = {s: Path(p) for s, p in parts.items() if isinstance(p, (str, Path))}
+    definition, source = _locate(name_or_path, data_dir, config, revision)
+    definition = _with_columns(definition, input, target)
     source = replace(
-        source, files=files, columns=tuple(columns), delimiter=delimiter, encoding=encoding
+        source,
+        files=_files(train=train, dev=dev, test=test),
+        columns=tuple(columns),
+        delimiter=delimiter,
+        encoding=encoding,
     )
-    if input is not None:
-        definition = replace(definition, input=(input,))
-    if target is not None:
-        definition = replace(definition, target=(target,))
     plan = Plan(
         labels=labels,
         verbalizers=verbalizers,
         metric=metric,
-        dev=None if isinstance(dev, (str, Path)) else dev,
-        test=None if isinstance(test, (str, Path)) else test,
+        dev=_share(dev),
+        test=_share(test),
         k_shot=k_shot,
         sizes=dict(sizes or {}),
         pool=pool or 0,
@@ -148,21 +145,44 @@ def load_task(
         duplicates=duplicates,
         name=name or definition.name,
     )
+    return _changed(_assembled(definition, source, plan), changes)
+
+
+def _files(**parts: Part) -> dict[str, Path]:
+    """Return the files among the parts of a task, by split."""
+    return {split: Path(part) for split, part in parts.items() if isinstance(part, (str, Path))}
+
+
+def _share(part: Part) -> float | int | None:
+    """Return what to draw from train for a part, None for a part with a file."""
+    return None if isinstance(part, (str, Path)) else part
+
+
+def _with_columns(definition: Definition, input: str | None, target: str | None) -> Definition:
+    """Return the definition with the columns the caller names."""
+    if input is not None:
+        definition = replace(definition, input=(input,))
+    if target is not None:
+        definition = replace(definition, target=(target,))
+    return definition
+
+
+def _assembled(definition: Definition, source: Source, plan: Plan) -> Task:
+    """Return the task; people's own instructions, where the folder has them, are its references."""
     task = assemble(definition, source, plan)
     if definition.layout == "induction" and source.path is not None:
-        # People's own instructions, where the folder has them, are the references.
-        task = replace(task, reference_prompts=read_annotations(definition, source.path))
-    return _changed(task, changes)
+        return replace(task, reference_prompts=read_annotations(definition, source.path))
+    return task
 
 
 def _locate(
-    spelled: str,
-    is_name: bool,
+    name_or_path: PathLike,
     data_dir: PathLike | None,
     config: str | None,
     revision: str | None,
 ) -> tuple[Definition, Source]:
     """Find the definition and the place of the rows that a name or path stands for."""
+    spelled, is_name = str(name_or_path), isinstance(name_or_path, str)
     known = ALIASES.get(spelled.lower(), spelled.lower())
     if is_name and known in DEFINITIONS:
         definition = with_hub(DEFINITIONS[known], config, revision)
