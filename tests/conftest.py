@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,3 +30,26 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return what builds a model of `llm_models` once and returns its spec."""
+    from llm_models import build
+
+    made: dict[tuple[str, str], str] = {}
+
+    def get(kind: str, name: str) -> str:
+        if (kind, name) not in made:
+            made[kind, name] = build(tmp_path_factory.mktemp(name), kind, name)
+        return made[kind, name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def policy_lm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A policy language model for RLPrompt (see `rlprompt_models`)."""
+    from rlprompt_models import build_policy
+
+    return build_policy(tmp_path_factory.mktemp("policy"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ SEQ2SEQ: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 HEADS = {"causal": "AutoModelForCausalLM", "masked": "AutoModelForMaskedLM"}
+
+BEGIN = {"t5": [0], "bart": [0, 1]}
+"""What stands before a label of an encoder-decoder: BART's tokenizer adds <s>."""
 
 
 def byte_level_bpe(kind: str, *, begin: bool = False) -> Any:
@@ -122,3 +126,8 @@ def build(folder: Path, kind: str, name: str) -> str:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return f"hf:{folder}"
+
+
+def sentence(rng: random.Random, low: int, high: int) -> str:
+    """Return a sentence of `low` to `high` words."""
+    return " ".join(rng.choice(WORDS) for _ in range(rng.randint(low, high)))

@@ -1,11 +1,9 @@
-"""Language models: exact whatever the batch, honest about labels and lengths, shared."""
+"""Language models: label scores are exact whatever the batch, and honest about lengths."""
 
 from __future__ import annotations
 
-import copy
 import csv
 import json
-import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -15,30 +13,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llm_models import CAUSAL, MASKED, SEQ2SEQ, WORDS, build
+from llm_models import BEGIN, CAUSAL, MASKED, SEQ2SEQ, sentence
 
 from promptgym.errors import ModelError
-from promptgym.llms import LanguageModel, Sampling, load_model
+from promptgym.llms import Sampling, load_model
 from promptgym.llms.prefix import PrefixStore, key_of, pack, plan_groups
 
 TOLERANCE = 1e-4
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Build a model once, return its spec."""
-    made: dict[tuple[str, str], str] = {}
-
-    def get(kind: str, name: str) -> str:
-        if (kind, name) not in made:
-            made[kind, name] = build(tmp_path_factory.mktemp(name), kind, name)
-        return made[kind, name]
-
-    return get
-
-
-def sentence(rng: random.Random, low: int, high: int) -> str:
-    return " ".join(rng.choice(WORDS) for _ in range(rng.randint(low, high)))
 
 
 def one_by_one(model: Any, context: list[int], label: list[int]) -> float:
@@ -53,8 +34,8 @@ def one_by_one(model: Any, context: list[int], label: list[int]) -> float:
 
 
 @pytest.mark.parametrize("name", CAUSAL)
-def test_a_causal_label_is_scored_exactly_in_any_company(folder: Any, name: str) -> None:
-    model: Any = load_model(folder("causal", name))
+def test_a_causal_label_is_scored_exactly_in_any_company(built: Any, name: str) -> None:
+    model: Any = load_model(built("causal", name))
     labels = ["great", "terrible", "very bad", "very dull script", "unheard"]
     model.check_labels(labels)
     rng = random.Random(3)
@@ -76,16 +57,16 @@ def test_a_causal_label_is_scored_exactly_in_any_company(folder: Any, name: str)
     np.testing.assert_allclose(again.logprobs[::-1], got.logprobs, atol=TOLERANCE)
 
 
-def test_what_can_be_saved_is_saved_and_only_that(folder: Any) -> None:
-    shares = {n: load_model(folder("causal", n)).engine.shares for n in CAUSAL}  # type: ignore[attr-defined]
+def test_what_can_be_saved_is_saved_and_only_that(built: Any) -> None:
+    shares = {n: load_model(built("causal", n)).engine.shares for n in CAUSAL}  # type: ignore[attr-defined]
     assert shares["gpt2"] and shares["llama"] and shares["softcap"] and shares["neox"]
     assert not shares["state-space"]
-    taps = {n: load_model(folder("causal", n)).engine.head.base for n in CAUSAL}  # type: ignore[attr-defined]
+    taps = {n: load_model(built("causal", n)).engine.head.base for n in CAUSAL}  # type: ignore[attr-defined]
     assert None not in taps.values(), taps
 
 
-def test_kept_prefixes_stay_within_their_memory(folder: Any) -> None:
-    spec = folder("causal", "llama")
+def test_kept_prefixes_stay_within_their_memory(built: Any) -> None:
+    spec = built("causal", "llama")
     model: Any = load_model(spec, kv_cache_mb=0.05)
     plain: Any = load_model(spec, kv_cache_mb=0)
     rng = random.Random(0)
@@ -99,8 +80,8 @@ def test_kept_prefixes_stay_within_their_memory(folder: Any) -> None:
     assert len(model.engine.store) > 0 and len(plain.engine.store) == 0
 
 
-def test_a_recurring_input_is_not_computed_again(folder: Any) -> None:
-    model: Any = load_model(folder("causal", "llama"), kv_cache_mb=7)
+def test_a_recurring_input_is_not_computed_again(built: Any) -> None:
+    model: Any = load_model(built("causal", "llama"), kv_cache_mb=7)
     rng = random.Random(1)
     inputs = [sentence(rng, 15, 20) for _ in range(8)]
     computed: list[int] = []
@@ -121,8 +102,8 @@ def test_a_recurring_input_is_not_computed_again(folder: Any) -> None:
         model.model.forward = forward
 
 
-def test_the_label_at_the_begin_of_a_text_has_no_space(folder: Any) -> None:
-    model: Any = load_model(folder("causal", "gpt2"))
+def test_the_label_at_the_begin_of_a_text_has_no_space(built: Any) -> None:
+    model: Any = load_model(built("causal", "gpt2"))
     start = model.tokenizer.bos_token_id
     bare = model.tokenizer("great")["input_ids"]
     got = model.label_logprobs(["", "a"], ["great", "\nbad"])
@@ -133,16 +114,16 @@ def test_the_label_at_the_begin_of_a_text_has_no_space(folder: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ["tokens", "characters"])
-def test_labels_are_normalized_by_length(folder: Any, how: str) -> None:
-    spec, labels = folder("causal", "gpt2"), ["great", "very dull script"]
+def test_labels_are_normalized_by_length(built: Any, how: str) -> None:
+    spec, labels = built("causal", "gpt2"), ["great", "very dull script"]
     plain = load_model(spec).label_logprobs(["a movie"], labels).logprobs
     got = load_model(spec, normalize=how).label_logprobs(["a movie"], labels).logprobs
     lengths = [1, 3] if how == "tokens" else [5, 16]
     np.testing.assert_allclose(got, plain / lengths, rtol=1e-6)
 
 
-def test_loglikelihood_is_that_of_the_joined_string(folder: Any) -> None:
-    model: Any = load_model(folder("causal", "llama"))
+def test_loglikelihood_is_that_of_the_joined_string(built: Any) -> None:
+    model: Any = load_model(built("causal", "llama"))
     pairs = [("a movie", " was great"), ("a movie ", "was great"), ("", "great"), ("it", "self")]
     got = model.loglikelihood(*zip(*pairs, strict=True))
     for value, (context, continuation) in zip(got, pairs, strict=True):
@@ -157,9 +138,9 @@ def test_loglikelihood_is_that_of_the_joined_string(folder: Any) -> None:
         model.loglikelihood(["a"], [""])
 
 
-def test_a_text_too_long_fails_alone_and_says_so(folder: Any) -> None:
+def test_a_text_too_long_fails_alone_and_says_so(built: Any) -> None:
     for kind, name in (("causal", "llama"), ("masked", "roberta"), ("seq2seq", "bart")):
-        model = load_model(folder(kind, name))
+        model = load_model(built(kind, name))
         mask = f" {model.mask_token}" if model.mask_token else ""
         texts = [f"a movie{mask}", "movie " * 150 + mask]
         got = model.label_logprobs(texts, ["great", "bad"])
@@ -184,9 +165,9 @@ def test_a_text_too_long_fails_alone_and_says_so(folder: Any) -> None:
     ],
 )
 def test_labels_that_cannot_be_told_apart_are_refused(
-    folder: Any, kind: str, labels: list[str], says: str
+    built: Any, kind: str, labels: list[str], says: str
 ) -> None:
-    model = load_model(folder(kind, {"causal": "gpt2", "masked": "bert", "seq2seq": "t5"}[kind]))
+    model = load_model(built(kind, {"causal": "gpt2", "masked": "bert", "seq2seq": "t5"}[kind]))
     with pytest.raises(ModelError, match=says) as raised:
         model.check_labels(labels)
     assert repr(labels[-1]) in str(raised.value)
@@ -216,8 +197,8 @@ def test_unknown_verbalizers_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MASKED)
-def test_a_masked_label_is_scored_exactly_in_any_company(folder: Any, name: str) -> None:
-    model: Any = load_model(folder("masked", name))
+def test_a_masked_label_is_scored_exactly_in_any_company(built: Any, name: str) -> None:
+    model: Any = load_model(built("masked", name))
     assert model.head.base is not None
     rng = random.Random(5)
     behind = [f"{sentence(rng, 1, 30)} {model.mask_token} ." for _ in range(12)]
@@ -243,16 +224,16 @@ def test_a_masked_label_is_scored_exactly_in_any_company(folder: Any, name: str)
     np.testing.assert_allclose(mixed, whole[shuffled], atol=TOLERANCE)
 
 
-def test_a_text_must_hold_the_mask_once(folder: Any) -> None:
-    model = load_model(folder("masked", "roberta"))
+def test_a_text_must_hold_the_mask_once(built: Any) -> None:
+    model = load_model(built("masked", "roberta"))
     got = model.label_logprobs(["a <mask> .", "a <mask> <mask> .", "no mask"], ["great", "bad"])
     assert "2 mask tokens (<mask>), expected exactly one" in got.failures[1]
     assert "0 mask tokens" in got.failures[2]
     assert np.isfinite(got.logprobs[0]).all() and np.isnan(got.logprobs[1:]).all()
 
 
-def test_a_masked_model_neither_continues_nor_generates(folder: Any) -> None:
-    model = load_model(folder("masked", "bert"))
+def test_a_masked_model_neither_continues_nor_generates(built: Any) -> None:
+    model = load_model(built("masked", "bert"))
     with pytest.raises(ModelError, match="does not generate"):
         model.generate(["a"], Sampling())
     with pytest.raises(ModelError, match="no continuations"):
@@ -289,12 +270,9 @@ def test_rewards_equal_those_of_a_peers_own_code(shared: Path, name: str) -> Non
 # --- encoder-decoder --------------------------------------------------------------------------
 
 
-BEGIN = {"t5": [0], "bart": [0, 1]}  # what stands before a label: BART's tokenizer adds <s>
-
-
 @pytest.mark.parametrize("name", SEQ2SEQ)
-def test_an_encoder_decoder_label_is_scored_exactly(folder: Any, name: str) -> None:
-    model: Any = load_model(folder("seq2seq", name))
+def test_an_encoder_decoder_label_is_scored_exactly(built: Any, name: str) -> None:
+    model: Any = load_model(built("seq2seq", name))
     rng = random.Random(2)
     texts = [sentence(rng, 1, 20) for _ in range(9)]
     labels = ["great", "very bad"]
@@ -310,137 +288,6 @@ def test_an_encoder_decoder_label_is_scored_exactly(folder: Any, name: str) -> N
             want = sum(float(logits[i].log_softmax(-1)[t]) for i, t in enumerate(tokens))
             assert got[n, column] == pytest.approx(want, abs=TOLERANCE)
     assert model.loglikelihood(texts[:1], labels[:1])[0] == pytest.approx(got[0, 0], abs=TOLERANCE)
-
-
-# --- generation -------------------------------------------------------------------------------
-
-WRITERS = [
-    ("causal", "gpt2"),
-    ("causal", "llama"),
-    ("causal", "alibi"),
-    ("seq2seq", "t5"),
-    ("seq2seq", "bart"),
-]
-
-
-@pytest.mark.parametrize(("kind", "name"), WRITERS)
-def test_greedy_generation_is_that_of_transformers(folder: Any, kind: str, name: str) -> None:
-    model: Any = load_model(folder(kind, name))
-    rng = random.Random(4)
-    texts = [sentence(rng, 1, 15) for _ in range(5)]
-    got = model.generate(texts, Sampling(max_new_tokens=8))
-    for text, completion in zip(texts, got, strict=True):
-        ids = torch.tensor([model.tokenizer(text)["input_ids"]])
-        forced = {"forced_bos_token_id": 1, "forced_eos_token_id": None} if name == "bart" else {}
-        skip = ids.shape[1] if kind == "causal" else len(BEGIN[name])
-        want = model.model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=8 + len(forced) // 2,
-            do_sample=False,
-            num_beams=1,
-            **forced,
-        )[0, skip:]
-        assert completion.text == model.tokenizer.decode(want, skip_special_tokens=True)
-        assert completion.tokens <= 8 and completion.error is None
-
-
-@pytest.mark.parametrize(("kind", "name"), WRITERS[1::2])
-def test_a_draw_depends_on_seed_and_text_alone(folder: Any, kind: str, name: str) -> None:
-    model = load_model(folder(kind, name))
-    hot = Sampling(max_new_tokens=6, temperature=1.5, top_k=40, top_p=0.95, seed=11)
-    before = torch.random.get_rng_state()
-    texts = ["a movie", "the plot was", "a movie", "never"]
-    first = [c.text for c in model.generate(texts, hot)]
-    assert torch.equal(before, torch.random.get_rng_state()), "the global generator is untouched"
-    assert [c.text for c in model.generate(texts, hot)] == first
-    assert [c.text for c in model.generate(texts[3:], hot)] == first[3:]
-    assert first[0] != first[2], "repeats of a text are draws of their own"
-    other = Sampling(max_new_tokens=6, temperature=1.5, top_k=40, top_p=0.95, seed=12)
-    assert [c.text for c in model.generate(texts, other)] != first
-
-
-def test_sampling_follows_the_distribution(folder: Any) -> None:
-    model: Any = load_model(folder("causal", "llama"))
-    n, text = 600, "a movie was"
-    ids = torch.tensor([model.tokenizer(text)["input_ids"]])
-    with torch.inference_mode():
-        p = model.model(input_ids=ids).logits[0, -1].double().div(0.7).softmax(-1).numpy()
-    top = np.argsort(-p)[:5]
-    kept = p[top] / p[top].sum()
-    hot = Sampling(max_new_tokens=1, temperature=0.7, top_k=5)
-    drawn = [c.text for c in model.generate([text] * n, hot)]
-    shares: dict[str, float] = {}  # two bytes may both be written as the replacement character
-    for token, share in zip(top, kept, strict=True):
-        word = model.tokenizer.decode([token], skip_special_tokens=True)
-        shares[word] = shares.get(word, 0.0) + share
-    assert set(drawn) <= set(shares)
-    for word, share in shares.items():
-        error = 4 * np.sqrt(share * (1 - share) / n) + 1e-9
-        assert abs(drawn.count(word) / n - share) < error + 1 / n
-
-
-def test_generation_stops_where_it_should(folder: Any) -> None:
-    model = load_model(folder("causal", "llama"))
-    free = model.generate(["a movie"], Sampling(max_new_tokens=12))[0].text
-    stop = free[4:6]
-    cut = model.generate(["a movie"], Sampling(max_new_tokens=12, stop=(stop,)))[0]
-    assert cut.text == free[: free.index(stop)] and cut.tokens <= 12
-    late = model.generate(["movie " * 90], Sampling(max_new_tokens=12))[0]
-    assert late.error is not None and "12 are for the answer" in late.error
-    with pytest.raises(ModelError, match="top_p"):
-        model.generate(["a"], Sampling(top_p=0.0))
-
-
-# --- loading ----------------------------------------------------------------------------------
-
-
-def test_a_model_is_loaded_once_and_survives_copies(folder: Any) -> None:
-    spec = folder("causal", "gpt2")
-    model = load_model(spec)
-    assert load_model(spec) is model
-    assert load_model(spec, batch_tokens=64) is not model
-    assert copy.deepcopy(model) is model and copy.copy(model) is model
-    assert copy.deepcopy({"nested": [model]})["nested"][0] is model
-    assert pickle.loads(pickle.dumps(model)) is model
-    other = load_model(spec, batch_tokens=64, normalize="tokens")
-    assert pickle.loads(pickle.dumps(other)) is other
-    assert len(pickle.dumps(model)) < 1000
-    assert isinstance(model, LanguageModel)
-
-
-def test_the_name_tells_weights_and_precision_apart(folder: Any, tmp_path: Path) -> None:
-    one, other = load_model(folder("causal", "gpt2")), load_model(folder("causal", "llama"))
-    assert one.name.split("@")[1] != other.name.split("@")[1]
-    half = load_model(folder("causal", "gpt2"), dtype="bfloat16")
-    assert half.name == f"{one.name}:bfloat16"
-    exact = one.label_logprobs(["a movie was"], ["great", "bad"]).logprobs
-    rough = half.label_logprobs(["a movie was"], ["great", "bad"]).logprobs
-    np.testing.assert_allclose(rough, exact, atol=0.3)
-
-
-def test_what_cannot_be_loaded_is_named(folder: Any, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="write 'hf:gpt2'"):
-        load_model("gpt2")
-    with pytest.raises(ModelError, match=r"cannot be loaded.*save_pretrained"):
-        load_model(f"hf:{tmp_path}")
-    with pytest.raises(ModelError, match=r"unknown options \['quantize'\]"):
-        load_model(folder("causal", "gpt2"), quantize=True)
-    with pytest.raises(ModelError, match="float64"):
-        load_model(folder("causal", "gpt2"), dtype="float64")
-    with pytest.raises(ModelError, match="JSON"):
-        load_model("hf:x", dtype=torch.float32)
-    (tmp_path / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
-    with pytest.raises(ModelError, match=r"BertModel.*expected a causal"):
-        load_model(f"hf:{tmp_path}")
-
-
-def test_tokens_are_counted_without_special_ones(folder: Any) -> None:
-    model = load_model(folder("masked", "roberta"))
-    assert model.count_tokens(["", "great", "a great movie"]).tolist()[0] == 0
-    texts = ["a movie <mask> .", "the plot was <mask> ."]
-    counted = model.count_tokens(texts)
-    np.testing.assert_array_equal(model.label_logprobs(texts, ["great", "bad"]).tokens, counted)
 
 
 # --- plans ------------------------------------------------------------------------------------

@@ -1,0 +1,160 @@
+"""Bringing your own data: every fault is named with its file and row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from task_files import REVIEWS, inputs, refusal, write_csv
+
+from promptgym.tasks import load_task
+from promptgym.types import JSON
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "said"),
+    [
+        ("", {}, ["data.csv", "the file is empty"]),
+        ("  \n\n", {}, ["the file is empty"]),
+        ("text,label\n", {}, ["there is a header", "no row under it"]),
+        (
+            "text,label\na,positive\nb,negative\nc,postive\n",
+            {"labels": ["negative", "positive"]},
+            ["data.csv, row 4", "'postive'", "not one of ['negative', 'positive'", "'positive'?"],
+        ),
+        (
+            "text,label\na,pos\nb,neg\nc,pos\nd,neg\ne,poss\nf,pos\n",
+            {},
+            ["row 6", "'poss' stands there once", "did you mean 'pos'?"],
+        ),
+        (
+            "body,label\na,0\nb,1\n",
+            {},
+            ["no column 'text' or", "['body', 'label']", "input='...'"],
+        ),
+        ("text,label\na,0\n", {"input": "txt"}, ["no column 'txt'", "did you mean 'text'?"]),
+        ("text;label\na;0\n", {}, ["['text;label']", "delimiter="]),
+        ("text,label\na,0\nb,1,x\n", {}, ["row 3: 3 fields, expected 2 (text, label)"]),
+        ("text,label\na,0\n ,1\n", {}, ["row 3", "'text' holds", "expected the input"]),
+        ("text,label\na,0\nb,\n", {"labels": ["x", "y"]}, ["row 3", "expected the target"]),
+        ("text,text\na,0\n", {}, ["row 1", "must be different"]),
+        ('text,label\n"a"b,0\n', {}, ["not valid CSV"]),
+        ("text,label\na,0\nb\x00,1\n", {}, ["row 3", "NUL"]),
+        (
+            "text,label\na,0\nb,1\n a ,0\nc,1\n",
+            {},
+            ["data.csv, row 4 repeats", "data.csv, row 2", "duplicates='drop'"],
+        ),
+        ("text,label\na,0\nb,1\na,1\nc,1\n", {}, ["row 4 repeats", "with another target"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"duplicates": "keep"}, ["'error' or 'drop'"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"k_shot": 2}, ["'data': class", "2 for dev"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"k_shot": 1, "dev": 0.5}, ["leave dev= out"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"sizes": {"train": 9}}, ["9 train examples"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"sizes": {"valid": 1}}, ["expected some of"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"dev": 9, "test": 0}, ["cannot take 9 of 4"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"encoding": "utf-99"}, ["unknown encoding"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"labels": "x"}, ["expected 'auto', None"]),
+        (
+            "text,label\na,0\nb,1\nc,0\nd,1\n",
+            {"verbalizers": ["one"]},
+            ["1 verbalizers ['one'] for 2 labels"],
+        ),
+        (
+            "text,label\na,0\nb,1\nc,0\nd,1\n",
+            {"labels": ["0", "1"], "verbalizers": {"0": "bad"}},
+            ["no word for ['1']"],
+        ),
+        (
+            "text,label\na,0\nb,1\nc,0\nd,1\n",
+            {"verbalizers": ["bad", "bad"]},
+            ["stands for '0' already"],
+        ),
+        (
+            "text,label\na,0\nb,1\nc,0\nd,1\n",
+            {"labels": None, "verbalizers": {"0": "x"}},
+            ["has no labels"],
+        ),
+        (
+            "text,label\na,0\nb,1\nc,0\nd,1\n",
+            {"labels": None, "metric": "balanced_accuracy"},
+            ["needs labels"],
+        ),
+    ],
+)
+def test_a_fault_is_named_with_its_place(
+    tmp_path: Path, content: str, options: JSON, said: list[str]
+) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text(content)
+    message = refusal(path, **options)
+    for part in said:
+        assert part in message
+
+
+def test_a_wrong_encoding_is_named_with_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_bytes("text,label\na,0\ncafé,1\n".encode("latin-1"))
+    message = refusal(path)
+    assert "data.csv, row 3: byte 0xe9 is not utf-8" in message
+    assert "encoding='latin-1'" in message
+    path.write_bytes("text,label\na,0\n".encode("utf-16"))
+    assert "encoding='utf-16'" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", '{"text": "a", "label": 0}\n{"text": "b"\n', "a.jsonl, row 2: not JSON"),
+        ("a.jsonl", '{"text": "a", "label": 0}\n[1]\n', "row 2: expected an object"),
+        ("a.jsonl", '{"text": "a", "label": 0}\n{"text": ["b"], "label": 1}\n', "row 2: column"),
+        ("a.jsonl", '{"text": "a", "label": 0}\n{"text": null, "label": 1}\n', "holds nothing"),
+        ("a.json", '{"text": "a"}\n{"text": "b"}\n', "a.json, row 2: not JSON"),
+        ("a.json", "3", "expected a list of objects"),
+        ("a.parquet", "x", "unknown kind of file"),
+    ],
+)
+def test_json_faults_are_named(tmp_path: Path, name: str, content: str, said: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    assert said in refusal(path, labels=["0", "1"])
+
+
+def test_names_and_folders_that_do_not_exist(tmp_path: Path) -> None:
+    assert "did you mean 'review-author'?" in refusal("review-autor")
+    assert "did you mean 'sst2'?" in refusal("sst22")
+    assert "no such file or folder" in refusal(tmp_path / "none.csv")
+    assert "data_dir: there is no folder" in refusal("sst2", data_dir=tmp_path / "none")
+    assert "no train.csv" in refusal(tmp_path)
+    assert "goes with a ready definition" in refusal("mine", data_dir=tmp_path)
+    write_csv(tmp_path / "train.csv", REVIEWS)
+    write_csv(tmp_path / "train.tsv", REVIEWS, delimiter="\t")
+    assert "two files for train" in refusal(tmp_path)
+    assert "two training files" in refusal(tmp_path / "train.csv", train=tmp_path / "train.tsv")
+    assert "no training file" in refusal("sst2", test=tmp_path / "train.csv")
+
+
+def test_a_file_may_be_called_like_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("author", "sst2"):
+        write_csv(tmp_path / name / "train.csv", REVIEWS)
+        for path in (Path(name), f"./{name}"):
+            assert len(inputs(load_task(path))) == len(REVIEWS)
+    assert load_task("author").name == "review-author"
+    assert "hub:stanfordnlp/sst2" in refusal("sst2")
+
+
+def test_overlap_names_both_rows_and_can_be_dropped(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", REVIEWS[:20])
+    write_csv(tmp_path / "dev.csv", [*REVIEWS[20:30], REVIEWS[3]])
+    write_csv(tmp_path / "test.csv", [*REVIEWS[30:], REVIEWS[4], REVIEWS[25]])
+    message = refusal(tmp_path)
+    assert "train.csv, row 5 repeats" in message
+    assert "dev.csv, row 12" in message
+    assert "test.csv, row 12" in message
+    task = load_task(tmp_path, duplicates="drop")
+    # Held-out rows stay: they leave train first, then dev.
+    assert [len(s) for s in (task.train, task.dev, task.test)] == [18, 10, 12]
+    assert len(task.dropped) == 3
+    assert len(set(inputs(task))) == 40
+    write_csv(tmp_path / "dev.csv", REVIEWS[:20])
+    assert "every row of train stands in another split" in refusal(tmp_path, duplicates="drop")
