@@ -16,7 +16,6 @@ from llm_models import BEGIN, sentence
 from promptgym.errors import ModelError
 from promptgym.llms import LanguageModel, Sampling, load_model
 
-
 WRITERS = [
     ("causal", "gpt2"),
     ("causal", "llama"),
