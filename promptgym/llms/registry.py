@@ -35,9 +35,11 @@ def load_model(spec: str, **options: Any) -> LanguageModel:
 
     Args:
         spec: `"tiny"`, `"tiny-masked"`, `"tiny-rewriter"` (embedded, offline), or
-            `"hf:NAME_OR_FOLDER"` (a causal, masked or encoder-decoder model of transformers).
+            `"hf:NAME_OR_FOLDER"` (a causal, masked or encoder-decoder model of transformers) or
+            `"openai:http://host:port/v1#model"` (a model at an OpenAI-compatible server).
         options: JSON values for the backend; see
-            `promptgym.llms.transformers_common.TransformersOptions`.
+            `promptgym.llms.transformers_common.TransformersOptions` and
+            `promptgym.llms.openai.options.OpenAIOptions`.
 
     Raises:
         ModelError: unknown spec or option, or a model that cannot be loaded.
@@ -87,3 +89,11 @@ def _load_transformers(name: str, *, spec: str, **options: Any) -> LanguageModel
     from promptgym.llms.transformers_common import load_transformers
 
     return load_transformers(name, spec=spec, **options)
+
+
+@register_loader("openai")
+def _load_openai(name: str, *, spec: str, **options: Any) -> LanguageModel:
+    """Load a model at a server; imported only here, so that the HTTP library is."""
+    from promptgym.llms.openai.model import OpenAIModel
+
+    return OpenAIModel(name, spec=spec, **options)

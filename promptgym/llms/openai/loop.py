@@ -1,0 +1,106 @@
+"""One event loop in a background thread: what synchronous callers run asynchronous work on."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class _Background:
+    """The loop of this process, started when it is first needed."""
+
+    def __init__(self) -> None:
+        """Start nothing yet."""
+        self.lock = threading.Lock()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread: threading.Thread | None = None
+        self.closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+    def start(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop."""
+        with self.lock:
+            if self.loop is None:
+                self.loop = asyncio.new_event_loop()
+                self.thread = threading.Thread(
+                    target=self.loop.run_forever, name="promptgym-http", daemon=True
+                )
+                self.thread.start()
+            return self.loop
+
+    def stop(self) -> None:
+        """Close what was opened on the loop, then the loop."""
+        with self.lock:
+            loop, thread, closers = self.loop, self.thread, self.closers
+            self.loop, self.thread, self.closers = None, None, []
+        if loop is None or thread is None:
+            return
+
+        async def close() -> None:
+            await asyncio.gather(*(closer() for closer in closers), return_exceptions=True)
+
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(close(), loop).result(timeout=2)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=2)
+
+
+_background = _Background()
+
+
+def _after_fork() -> None:
+    """Forget the loop in a forked child: its thread did not come along."""
+    global _background
+    _background = _Background()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(lambda: _background.stop())
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the background loop and wait for its result, from any other thread.
+
+    An interrupt (Ctrl-C) cancels the work.
+
+    Raises:
+        RuntimeError: called on the background loop itself, which would wait for itself.
+    """
+    loop = _background.start()
+    if threading.current_thread() is _background.thread:
+        work.close()
+        raise RuntimeError("run() waits for the background loop and cannot be called on it")
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def at_close(closer: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Have a coroutine function awaited before this process's loop ends.
+
+    Returns:
+        A function that has it awaited now instead, without waiting for it.
+    """
+    background = _background
+    background.closers.append(closer)
+
+    def close_now() -> None:
+        if background is _background and background.loop and closer in background.closers:
+            background.closers.remove(closer)
+            asyncio.run_coroutine_threadsafe(closer(), background.loop)
+
+    return close_now
+
+
+def current() -> object:
+    """Return what stands for this process's loop: another object after a fork."""
+    return _background

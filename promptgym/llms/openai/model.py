@@ -1,0 +1,235 @@
+"""`OpenAIModel`: a served model behind the contract of `promptgym.llms.LanguageModel`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from promptgym.errors import ModelError
+from promptgym.llms.base import Completion, Kind, LabelLogprobs, Sampling, empty_logprobs
+from promptgym.llms.openai import loop, wire
+from promptgym.llms.openai.asking import Answer, Asker
+from promptgym.llms.openai.client import Server, server_for
+from promptgym.llms.openai.keys import read_key
+from promptgym.llms.openai.options import Endpoint, OpenAIOptions
+from promptgym.llms.openai.parser import LabelParser
+from promptgym.llms.openai.prices import Meter, Price, Usage
+from promptgym.llms.openai.probe import Abilities, probe
+from promptgym.llms.openai.tokens import counter
+from promptgym.llms.registry import reload_model
+from promptgym.types import FloatArray, IntArray
+
+
+class OpenAIModel:
+    """A model at an OpenAI-compatible server.
+
+    Calls are synchronous and may come from several threads; requests run side by side on one
+    background event loop, through one limiter for each server. Copying returns the same object;
+    pickling keeps spec and options (the key is read from the environment again).
+
+    **Labels.** With log-probabilities (`labels == "logprobs"`), text and label are sent as one and
+    the label's tokens are summed, as the local causal models do. Without, the model writes an
+    answer and `LabelParser` reads it: the label it means has log-probability 0, the others -inf.
+
+    **Failures.** What fails is a record (`LabelLogprobs.failures`, `Completion.error`) that starts
+    with one of `api_error: `, `timeout: `, `refused: `, `parse_error: `; never a score.
+
+    Attributes:
+        name: spec, how labels are scored, the revision given, and a hash of options that change
+            answers.
+        labels: "logprobs" or "generate".
+        api: "chat" or "completions": how texts are generated.
+    """
+
+    kind: Kind = "causal"
+    mask_token = ""
+
+    def __init__(self, name: str, *, spec: str, **options: Any) -> None:
+        """Ask the server what it can do, unless the options say it.
+
+        Args:
+            name: `http://host:port/v1#model`.
+            spec: with the scheme.
+            options: see `OpenAIOptions`.
+
+        Raises:
+            ModelError: an address, option or key that cannot be used; a server that cannot be
+                reached or cannot do what is asked.
+        """
+        self.endpoint = Endpoint.of(name)
+        self.spec, self.given = spec, options
+        self.options = OpenAIOptions.of(spec, options)
+        self._count = counter(spec, self.options.tokenizer)
+        self._meter = Meter(Price(self.options.price_in, self.options.price_out))
+        self._connect()
+        self._asker = Asker(self.endpoint.model, self.options, self._meter, lambda: self.server)
+        self._abilities = self._find_abilities()
+        self.labels = self._abilities.labels
+        self.api = "chat" if self._abilities.path == wire.CHAT else "completions"
+        mode = "logprobs" if self.labels == "logprobs" else self.api
+        self.name = f"{spec}@{self.options.identity(mode)}"
+
+    def _connect(self) -> None:
+        """Share the server's connections and limiter with other models of this process."""
+        options = self.options
+        self._process = loop.current()
+        key = read_key(self.spec, self.endpoint.host, options.key_env)
+        self._shared = server_for(self.endpoint.url, key, options.key_env)
+        self._shared.limiter.set(
+            options.concurrency, options.requests_per_minute, options.tokens_per_minute
+        )
+
+    @property
+    def server(self) -> Server:
+        """The server as this process knows it (connections do not survive a fork)."""
+        if self._process is not loop.current():
+            self._connect()
+        return self._shared
+
+    def _find_abilities(self) -> Abilities:
+        """Take what the options say, or ask the server."""
+        paths = {"chat": wire.CHAT, "completions": wire.COMPLETIONS}
+        if self.options.labels == "generate" and self.options.api != "auto":
+            return Abilities(paths[self.options.api], "generate")
+        return loop.run(probe(self.spec, self.endpoint.model, self.options, self._asker.try_out))
+
+    def __copy__(self) -> OpenAIModel:
+        """Return self: a frozen model is shared."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OpenAIModel:
+        """Return self: a frozen model is shared."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the spec and the options."""
+        return reload_model, (self.spec, self.given)
+
+    def __repr__(self) -> str:
+        """Return the class and the identity."""
+        return f"{type(self).__name__}({self.name!r})"
+
+    @property
+    def usage(self) -> Usage:
+        """What was used and spent since the model was loaded, what failed included."""
+        return self._meter.usage()
+
+    def count_tokens(self, texts: Sequence[str]) -> IntArray:
+        """Return the tokens of texts, shape (N,): an estimate, unless `tokenizer` was given."""
+        return self._count(texts)
+
+    def check_labels(self, labels: Sequence[str]) -> None:
+        """Raise ModelError for labels that cannot be told apart.
+
+        Those are labels without a letter, labels that are equal but for case and punctuation and,
+        scored by log-probabilities, a label that begins with the words of another.
+        """
+        LabelParser(labels)
+        if self.labels != "logprobs":
+            return
+        for label in labels:
+            for other in labels:
+                if label != other and label.split()[: len(other.split())] == other.split():
+                    raise ModelError(
+                        f"label {label!r} begins with the words of {other!r} and can never be the "
+                        f"likelier one for {self.name}; change one verbalizer, or load the model "
+                        "with labels='generate'"
+                    )
+
+    def label_logprobs(self, texts: Sequence[str], labels: Sequence[str]) -> LabelLogprobs:
+        """Score every label as the continuation of, or the answer to, every text.
+
+        Returns:
+            Log-probabilities, shape (N, L): exact, or 0 for the label answered and -inf for the
+            others. Tokens are those the server says it read for a text, all requests and written
+            tokens included; where it does not say, they are counted or estimated.
+        """
+        self.check_labels(labels)
+        texts, labels = list(texts), list(labels)
+        expected = self.count_tokens(texts)
+        out, tokens = empty_logprobs(len(texts), len(labels)), expected.copy()
+        failures: dict[int, str] = {}
+        ask, path = self._asker, self._abilities.path
+        if self.labels == "logprobs":
+            together = self._abilities.together
+
+            async def score(i: int) -> Answer[list[float]]:
+                n = float(expected[i])
+                return await ask.labels_by_echo(texts[i], labels, n, together=together)
+        else:
+            parser = LabelParser(labels, continues=self.api == "completions")
+
+            async def score(i: int) -> Answer[list[float]]:
+                return await ask.label_by_answer(path, texts[i], parser, float(expected[i]))
+
+        for i, answer in enumerate(loop.run(ask.each(len(texts), score))):
+            if answer.tokens is not None:
+                tokens[i] = answer.tokens
+            if answer.value is None:
+                failures[i] = answer.reason or ""
+            else:
+                out[i] = answer.value
+        return LabelLogprobs(out, tokens, failures)
+
+    def loglikelihood(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
+        """Return log P(continuation | context), nats, shape (N,); NaN where the request failed.
+
+        Raises:
+            ModelError: the server gives no log-probabilities, or a continuation is empty.
+        """
+        if self.labels != "logprobs":
+            raise ModelError(
+                f"{self.name} gives no log-probabilities of a text; use a server whose completions "
+                "echo the prompt with them, or a local model (hf:...)"
+            )
+        pairs = list(zip(contexts, continuations, strict=True))
+        for _, continuation in pairs:
+            if not continuation.strip():
+                raise ModelError(f"{self.name}: a continuation has no tokens of its own")
+
+        lengths = self.count_tokens(contexts)
+
+        async def score(i: int) -> Answer[list[float]]:
+            context, continuation = pairs[i]
+            return await self._asker.labels_by_echo(
+                context, [continuation], float(lengths[i]), together=True, as_written=True
+            )
+
+        answers = loop.run(self._asker.each(len(pairs), score))
+        return np.array([np.nan if a.value is None else a.value[0] for a in answers])
+
+    def generate(self, texts: Sequence[str], sampling: Sampling) -> list[Completion]:
+        """Continue every text (completions) or answer it (chat).
+
+        Sampled texts are seeded by the seed, the text and how often it has come before in the
+        call; whether the same seed gives the same text is up to the server.
+
+        Raises:
+            ModelError: sampling settings that mean nothing.
+        """
+        wire.check_sampling(sampling)
+        texts = list(texts)
+        seeds = wire.seeds(texts, sampling.seed)
+        expected = self.count_tokens(texts)
+
+        path = self._abilities.path
+
+        async def write(i: int) -> Answer[str]:
+            return await self._asker.write(
+                path, texts[i], sampling, float(expected[i]), seed=seeds[i], system=""
+            )
+
+        return [
+            Completion("", error=answer.reason)
+            if answer.value is None
+            else Completion(answer.value, self._written(answer))
+            for answer in loop.run(self._asker.each(len(texts), write))
+        ]
+
+    def _written(self, answer: Answer[str]) -> int:
+        """Return the tokens of an answer: as the server counts, else counted or estimated."""
+        if answer.written is not None:
+            return answer.written
+        return int(self.count_tokens([answer.value or ""])[0])
