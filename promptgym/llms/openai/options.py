@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
 from promptgym.errors import ModelError
+from promptgym.llms.openai.keys import Key
 
 APIS = ("auto", "chat", "completions")
 LABELS = ("auto", "logprobs", "generate")
 INSTRUCTION = "Answer with exactly one of: {labels}. Write nothing else."
-_SECRET_FIELDS = ("authorization", "api_key", "apikey", "api-key", "password", "secret", "token")
-_TOKEN_FIELDS = ("max_tokens", "max_completion_tokens", "min_tokens", "max_new_tokens")
+_SECRET_FIELD = re.compile(
+    r"authorization|api[-_]?key|password|secret|bearer|(^|auth_|access_|id_)token$", re.IGNORECASE
+)
+_OURS = ("stream", "n", "echo", "logprobs", "prompt", "messages", "model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +149,13 @@ class OpenAIOptions:
             self._number(spec, name, least=0)
         if not isinstance(self.body, dict):
             raise ModelError(f"model {spec!r}: body must be an object of request fields")
-        for name in self.body:
-            secret = any(word in name.lower() for word in _SECRET_FIELDS)
-            if secret and name not in _TOKEN_FIELDS:
-                raise ModelError(
-                    f"model {spec!r}: the body may not hold {name!r}: options are written to disk; "
-                    "keys are read from the environment only (key_env)"
-                )
-            if name in ("stream", "n", "echo", "logprobs", "prompt", "messages", "model"):
-                raise ModelError(f"model {spec!r}: the body's {name!r} is set by promptgym")
+        if (name := _secret_in(self.body)) is not None:
+            raise ModelError(
+                f"model {spec!r}: the body may not hold {name}: options are written to disk; "
+                "keys are read from the environment only (key_env)"
+            )
+        if ours := sorted(set(self.body) & set(_OURS)):
+            raise ModelError(f"model {spec!r}: the body's {ours} are set by promptgym")
 
     def _number(self, spec: str, name: str, least: float | None) -> None:
         """Refuse what is not a number above 0 (or not under `least`)."""
@@ -184,3 +186,17 @@ class OpenAIOptions:
             text = json.dumps(changed, sort_keys=True)
             parts.append(hashlib.blake2b(text.encode(), digest_size=6).hexdigest())
         return ":".join(parts)
+
+
+def _secret_in(value: Any) -> str | None:
+    """Return what in a JSON value is, by its name or looks, a secret; None if nothing is."""
+    if isinstance(value, str):
+        return None if Key().scrub(value) == value else "what looks like a key"
+    if isinstance(value, dict):
+        for name in value:
+            if _SECRET_FIELD.search(str(name)):
+                return repr(name)
+        value = list(value.values())
+    if isinstance(value, list):
+        return next((found for v in value if (found := _secret_in(v)) is not None), None)
+    return None
