@@ -71,6 +71,7 @@ class FaultServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body leave together
 
             def do_POST(self) -> None:  # the name that http.server calls
                 outer.handle(self)

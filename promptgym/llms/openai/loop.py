@@ -35,7 +35,7 @@ class _Background:
             return self.loop
 
     def stop(self) -> None:
-        """Close what was opened on the loop, then the loop."""
+        """Cancel what runs on the loop, close what was opened there, end it."""
         with self.lock:
             loop, thread, closers = self.loop, self.thread, self.closers
             self.loop, self.thread, self.closers = None, None, []
@@ -43,12 +43,18 @@ class _Background:
             return
 
         async def close() -> None:
+            under_way = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
             await asyncio.gather(*(closer() for closer in closers), return_exceptions=True)
 
         with contextlib.suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(close(), loop).result(timeout=2)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=2)
+        if not thread.is_alive():
+            loop.close()
 
 
 _background = _Background()

@@ -59,7 +59,8 @@ class OpenAIModel:
                 reached or cannot do what is asked.
         """
         self.endpoint = Endpoint.of(name)
-        self.spec, self.given = spec, options
+        self.name = self.spec = spec
+        self.given = options
         self.options = OpenAIOptions.of(spec, options)
         self._count = counter(spec, self.options.tokenizer)
         self._meter = Meter(Price(self.options.price_in, self.options.price_out))
