@@ -33,3 +33,11 @@ class ConfigError(PromptGymError, ValueError):
 
 class ExtraMissingError(PromptGymError, ImportError):
     """An optional dependency is not installed; the message has the install line."""
+
+
+class TooManyFailures(PromptGymError, RuntimeError):
+    """More evaluations of a run failed than it allows; what was answered is kept."""
+
+
+class CacheWarning(UserWarning):
+    """Something happened to the cache that lasts; the run goes on."""

@@ -11,6 +11,7 @@ from promptgym.prompts import Example, Prompt, Template
 from promptgym.rewards import Reward, RewardSpec, make_reward
 from promptgym.runs import EventSink, NullSink
 from promptgym.scoring import Budget, Ledger, Scorer, Scores
+from promptgym.scoring.store import CacheSpec, ScoreStore, open_store
 from promptgym.tasks import Task, load_task
 from promptgym.types import JSON, FloatArray
 
@@ -40,8 +41,24 @@ class Problem:
         vocabulary: Sequence[str] | None = None,
         initial_prompt: Prompt | str | None = None,
         events: EventSink | None = None,
+        cache: CacheSpec = None,
+        max_failures: float = 0.5,
     ) -> None:
         """Put the parts together and refuse those that do not fit.
+
+        Args:
+            task: what is to be solved.
+            model: the frozen target model.
+            reward: how scores are paid.
+            budget: caps on what may be spent.
+            template: instead of the task's own.
+            vocabulary: words a searcher may write, instead of the task's.
+            initial_prompt: where editing starts, instead of the task's first manual prompt.
+            events: where everything that happens is said.
+            cache: the cache that outlives this run (see `promptgym.scoring.store`): None uses it
+                for models asked over a network and not for those of this machine; True or False; or
+                its place, a folder, a .sqlite file or a postgresql:// URL.
+            max_failures: share of failed evaluations above which scoring stops.
 
         Raises:
             TaskError, TemplateError, ModelError, RewardError: the part that does not fit.
@@ -53,7 +70,14 @@ class Problem:
         self.events: EventSink = events if events is not None else NullSink()
         self.reward = make_reward(reward if task.labels or reward != "gap" else "accuracy")
         self.template = choose_template(task, model, template)
-        self.scorer = Scorer(self.task, model, self.template, ledger=Ledger(Budget.of(budget)))
+        self.scorer = Scorer(
+            self.task,
+            model,
+            self.template,
+            ledger=Ledger(Budget.of(budget)),
+            store=open_store(cache, model),
+            max_failures=max_failures,
+        )
         self.vocabulary = tuple(vocabulary or task.vocabulary or words_of(task))
         start = task.manual_prompts[0] if initial_prompt is None else initial_prompt
         self.initial_prompt = Prompt.of(start)
@@ -76,6 +100,11 @@ class Problem:
         """What was spent."""
         return self.scorer.ledger
 
+    @property
+    def store(self) -> ScoreStore | None:
+        """The cache that outlives this run; None without one."""
+        return None if self.scorer.shelf is None else self.scorer.shelf.store
+
     def score(
         self,
         prompts: Sequence[Prompt],
@@ -87,6 +116,7 @@ class Problem:
 
         Raises:
             BudgetExhausted: if not even one prompt fits.
+            TooManyFailures: if too large a share of all evaluations failed.
         """
         if examples is None:
             examples = {"train": self.task.train, "dev": self.task.dev}[split]

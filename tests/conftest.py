@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ def shared() -> Path:
     if SHARED is None:
         pytest.skip("the folder of real data lies beside a developer's checkout only")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes a person's score cache, or that of another test."""
+    folder = tmp_path_factory.getbasetemp() / "caches" / uuid.uuid4().hex
+    monkeypatch.setenv("PROMPTGYM_CACHE", str(folder))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,7 +11,16 @@ import pytest
 import promptgym
 from promptgym.registration import ENVIRONMENTS
 
-HEAVY = ("torch", "transformers", "stable_baselines3", "sb3_contrib", "trl", "datasets", "pandas")
+HEAVY = (
+    "torch",
+    "transformers",
+    "stable_baselines3",
+    "sb3_contrib",
+    "trl",
+    "datasets",
+    "pandas",
+    "sqlalchemy",
+)
 LIGHT = (
     "promptgym",
     "promptgym.problem",

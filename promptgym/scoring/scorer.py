@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
-from promptgym.errors import BudgetExhausted, ModelError, TaskError
+from promptgym.errors import BudgetExhausted, ModelError, TaskError, TooManyFailures
 from promptgym.llms import LanguageModel, Sampling
 from promptgym.prompts import Example, Prompt, Template
+from promptgym.scoring.asking import Answers, Asker
 from promptgym.scoring.cache import AnswerCache, distinct
+from promptgym.scoring.flights import Flights
 from promptgym.scoring.ledger import Ledger
-from promptgym.scoring.scores import OK, SKIPPED, Failure, Scores, status_of
+from promptgym.scoring.recall import recall
+from promptgym.scoring.scores import OK, SKIPPED, STATUS_NAMES, Failure, Scores, status_of
+from promptgym.scoring.store import ScoreStore, Setting, Shelf
+from promptgym.scoring.work import Batch, Row, Work
 from promptgym.tasks import Task
 from promptgym.types import FloatArray, IntArray, ObjectArray, StatusArray
 
-TIMED_BATCH = 256  # texts of a model call under a cap on seconds: what may overrun it
+TIMED_BATCH = 256  # texts of a model call under a cap on seconds or money: what may overrun it
+JUDGED_FROM = 256  # evaluations before their failures can stop a run: one bad prompt does not
 
 
 class Scorer:
@@ -31,16 +37,27 @@ class Scorer:
     `SKIPPED`. *Queries* are charged for every pair, known or not; prompts that no longer fit are
     skipped from the end. One *call* is one request to the model (at most `batch_size` texts, or one
     prompt's if that is more); calls, *tokens* (those of the texts, special ones left out, plus
-    generated ones) and *seconds* are checked before every call. A call is cut to the prompts whose
-    tokens fit (a generated answer is counted as its longest), so tokens never cross their cap. With
-    a cap on seconds a call holds at most 256 texts or one prompt; the call during which time runs
-    out is finished. Once any cap is reached, `score` raises; a prompt whose answers are all known
-    needs no call, and is scored beside others that are skipped.
+    generated ones), *seconds* and money are checked before every call. A call is cut to the prompts
+    whose tokens fit (a generated answer is counted as its longest), so tokens never cross their
+    cap. With a cap on seconds or money a call holds at most 256 texts or one prompt; the call
+    during which they run out is finished. Once any cap is reached, `score` raises; a prompt whose
+    answers are all known needs no call, and is scored beside others that are skipped.
+
+    **Caches.** The answers of this scorer are kept in memory. Behind that, a `ScoreStore` may keep
+    them for other runs: it stands in for the model, so that a call that it answers is charged (but
+    for money) as if the model had.
+
+    **Failures.** When more than a share of all evaluations of this scorer have failed (256 at
+    least), `score` raises; what was answered stays in the caches.
+
+    **Threads** may share a scorer: what one is asking about, others wait for.
 
     Attributes:
         ledger: what was spent.
         task: the task, its test split closed.
         cache: the answers known.
+        shelf: this scorer's part of the store; None without a store.
+        outcomes: evaluations asked so far, by name of their status.
     """
 
     def __init__(
@@ -52,6 +69,9 @@ class Scorer:
         ledger: Ledger | None = None,
         batch_size: int = 8192,
         cache_pairs: int = 2_000_000,
+        store: ScoreStore | None = None,
+        sampling: Sampling | None = None,
+        max_failures: float = 0.5,
     ) -> None:
         """Bind task, model and template; refuse those that do not fit together.
 
@@ -62,6 +82,10 @@ class Scorer:
             ledger: where spending is booked; default: one without caps.
             batch_size: texts of one model call, the model cuts them into forward passes.
             cache_pairs: answers kept in memory; 0 keeps none.
+            store: answers kept for other runs; None keeps none.
+            sampling: how completions are drawn; default: greedy, as long as the task says. Its seed
+                is the sample index.
+            max_failures: share of failed evaluations above which `score` raises; 1.0 never does.
 
         Raises:
             ModelError: the model cannot tell the labels apart, or its kind and the template differ.
@@ -71,6 +95,8 @@ class Scorer:
         self.template = template
         self.ledger = ledger if ledger is not None else Ledger()
         self.batch_size = batch_size
+        self.max_failures = max_failures
+        self.outcomes: Counter[str] = Counter()
         self.cache = AnswerCache(cache_pairs)
         if template.has_mask != (model.kind == "masked"):
             raise ModelError(
@@ -81,8 +107,14 @@ class Scorer:
         self.words = tuple(task.words_for(label) for label in task.labels or ())
         if task.labels is not None:
             model.check_labels(self.words)
+        words = None if task.labels is None else self.words
+        if sampling is None:
+            sampling = Sampling(max_new_tokens=task.max_new_tokens, stop=task.stop)
+        self._asker = Asker(model, words, sampling)
+        setting = Setting.of(model, template, words, task.verbalizers, sampling)
+        self.shelf = None if store is None else Shelf(store, setting)
         self._paid = _payments(task)
-        self._sampling = Sampling(max_new_tokens=task.max_new_tokens, stop=task.stop)
+        self._flights = Flights()
         self._lengths: dict[str, int] = {}
 
     def score(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> Scores:
@@ -98,81 +130,106 @@ class Scorer:
         Raises:
             BudgetExhausted: not even one prompt fits.
             TaskError: no examples.
+            TooManyFailures: too large a share of all evaluations so far failed.
         """
         prompts, examples = tuple(prompts), tuple(examples)
         if not examples:
             raise TaskError(f"task {self.task.name!r}: no examples to score prompts on")
-        fits = self.ledger.fitting(len(prompts), len(examples))
-        unique, index = distinct(prompts[:fits])
-        work = self._open(unique, examples)
-        self._ask_missing(work)
-        answered = (work.status != SKIPPED).all(axis=1)
-        work.status[~answered], work.values[~answered] = SKIPPED, np.nan
-        rows = int(answered[index].sum())
+        fits, hold = self.ledger.hold_rows(len(prompts), len(examples))
+        rows = 0
+        try:
+            unique, index = distinct(prompts[:fits])
+            work = self._open(unique, examples)
+            self._ask_missing(work)
+            answered = (work.status != SKIPPED).all(axis=1)
+            work.status[~answered], work.values[~answered] = SKIPPED, np.nan
+            rows = int(answered[index].sum())
+        finally:
+            self.ledger.settle(hold, queries=rows * len(examples))
         if prompts and not rows:
             raise BudgetExhausted(
                 f"budget spent: {self.ledger.snapshot()} of {self.ledger.budget}; the next prompt "
                 f"needs more than is left"
             )
-        self.ledger.charge(queries=rows * len(examples))
         return self._scores(prompts, examples, work, index)
 
-    def _open(self, unique: list[Prompt], examples: tuple[Example, ...]) -> _Work:
+    def _open(self, unique: list[Prompt], examples: tuple[Example, ...]) -> Work:
         """Look up what is known of the prompts."""
         shape = (len(unique), len(examples))
-        answers: FloatArray | ObjectArray
-        if self.task.labels is None:
-            answers = np.full(shape, None, dtype=np.object_)
-        else:
-            answers = np.full((*shape, len(self.task.labels)), np.nan)
-        work = _Work(
+        with self._flights.lock:
+            columns = self.cache.columns(examples)
+        work = Work(
             prompts=unique,
             examples=examples,
-            columns=self.cache.columns(examples),
+            targets=None if self.task.labels is None else self._targets(examples),
+            columns=columns,
             values=np.full(shape, np.nan),
             status=np.full(shape, SKIPPED, dtype=np.int8),
-            answers=answers,
+            answers=self._asker.blank(shape),
         )
-        for row, prompt in enumerate(unique):
-            hit = self.cache.read(prompt, work.columns, work.values[row], work.answers[row])
-            if hit is not None:
-                work.status[row, hit] = OK
+        self._look_up(work, range(len(unique)))
         return work
 
-    def _ask_missing(self, work: _Work) -> None:
+    def _look_up(self, work: Work, rows: Sequence[int]) -> None:
+        """Fill in what the cache knows of some prompts."""
+        with self._flights.lock:
+            for row in rows:
+                hit = self.cache.read(
+                    work.prompts[row], work.columns, work.values[row], work.answers[row]
+                )
+                if hit is not None:
+                    work.status[row, hit] = OK
+
+    def _ask_missing(self, work: Work) -> None:
         """Ask the model for what is unknown, in calls of whole prompts, while the budget lasts."""
         rows = [int(r) for r in np.flatnonzero((work.status != OK).any(axis=1))]
-        while rows and not self.ledger.exhausted:
-            batch = self._next_batch(work, rows)
-            if not batch:
-                return
-            self._ask(work, batch)
-
-    def _next_batch(self, work: _Work, rows: list[int]) -> list[_Row]:
-        """Take the rows of one call off the front of `rows`; none if no tokens are left for one."""
-        limit = self.batch_size
-        if self.ledger.budget.seconds is not None:
-            limit = min(limit, TIMED_BATCH)
-        cap = self.ledger.budget.tokens
-        left = None if cap is None else cap - self.ledger.tokens
-        batch: list[_Row] = []
-        pairs = 0
         while rows:
-            row = rows[0]
+            with self._flights.lock:
+                free = [r for r in rows if work.prompts[r] not in self._flights]
+                if not free:  # other threads are asking about all that is left
+                    self._flights.wait()
+                    self._look_up(work, rows)
+                    rows = [r for r in rows if (work.status[r] != OK).any()]
+                    continue
+                if len(free) < len(rows):  # some have landed meanwhile
+                    self._look_up(work, free)
+                batch = self._next_batch(work, free)
+                if batch is None:
+                    return
+                self._flights.claim(work.prompts[row.number] for row in batch.rows)
+            try:
+                self._ask(work, batch)
+            finally:
+                self._flights.land(work.prompts[row.number] for row in batch.rows)
+            done = {row.number for row in batch.rows}
+            rows = [r for r in rows if r not in done]
+
+    def _next_batch(self, work: Work, rows: Sequence[int]) -> Batch | None:
+        """Set aside and return the next call: the first of `rows`; None if nothing fits."""
+        if self.ledger.exhausted:
+            return None
+        limit = self.batch_size
+        budget = self.ledger.budget
+        if budget.seconds is not None or budget.usd is not None:
+            limit = min(limit, TIMED_BATCH)
+        left = self.ledger.tokens_left
+        batch = Batch()
+        pairs = tokens = 0
+        for row in rows:
             places = np.flatnonzero(work.status[row] != OK)
-            if batch and pairs + len(places) > limit:
+            if batch.rows and pairs + len(places) > limit:
                 break
             texts = [self._render(work.prompts[row], work.examples[i]) for i in places]
             if left is not None:
-                left -= int(self.model.count_tokens(texts).sum())
-                if self.task.labels is None:
-                    left -= len(texts) * self._sampling.max_new_tokens
-                if left < 0:
-                    rows.clear()
+                more = self._asker.most_tokens(texts)
+                if tokens + more > left:
                     break
-            rows.pop(0)
+                tokens += more
             pairs += len(places)
-            batch.append(_Row(row, places, texts))
+            batch.rows.append(Row(row, places, texts))
+        if not batch.rows:
+            return None
+        batch.hold = self.ledger.hold(calls=1, tokens=tokens)
         return batch
 
     def _render(self, prompt: Prompt, example: Example) -> str:
@@ -181,66 +238,77 @@ class Scorer:
             prompt, example, mask=self.model.mask_token, verbalizers=self.task.verbalizers
         )
 
-    def _ask(self, work: _Work, batch: list[_Row]) -> None:
-        """Send one call and write what came back."""
+    def _ask(self, work: Work, batch: Batch) -> None:
+        """Make one call, of the model or the store, and write what came back."""
         place: dict[str, int] = {}
-        index = np.array([place.setdefault(t, len(place)) for row in batch for t in row.texts])
-        texts = list(place)
-        self.ledger.charge(calls=1)
-        answers: FloatArray | ObjectArray
-        if self.task.labels is None:
-            completions = self.model.generate(texts, self._sampling)
-            read = int(self.model.count_tokens(texts).sum())
-            self.ledger.charge(tokens=read + sum(c.tokens for c in completions))
-            reasons = {i: c.error for i, c in enumerate(completions) if c.error is not None}
-            answers = np.array([c.text.strip() for c in completions], dtype=np.object_)
-        else:
-            result = self.model.label_logprobs(texts, self.words)
-            self.ledger.charge(tokens=int(result.tokens.sum()))
-            answers = result.logprobs
-            reasons = dict(result.failures)
-            for i in np.flatnonzero(np.isnan(answers).any(axis=1)).tolist():
-                reasons.setdefault(i, f"parse_error: {self.model.name} answered NaN")
-        start = 0
-        for row in batch:
-            self._write(work, row, answers, index[start : start + len(row.texts)], reasons)
-            start += len(row.texts)
+        index = np.array([place.setdefault(t, len(place)) for r in batch.rows for t in r.texts])
+        tokens = 0
+        try:
+            if self.shelf is None:
+                got = self._asker.ask(list(place))
+            else:
+                asked = [(work.prompts[r.number], r.places) for r in batch.rows]
+                got = recall(self.shelf, self._asker, asked, work.examples, list(place), index)
+            tokens = int(got.tokens.sum())
+        finally:
+            self.ledger.settle(batch.hold, calls=1, tokens=tokens)
+            self._asker.charge_money(self.ledger)
+        with self._flights.lock:
+            start = 0
+            for row in batch.rows:
+                self._write(work, row, got, index[start : start + len(row.texts)])
+                start += len(row.texts)
+            self._judge(work)
 
-    def _write(
-        self,
-        work: _Work,
-        row: _Row,
-        answers: FloatArray | ObjectArray,
-        index: IntArray,
-        reasons: Mapping[int, str],
-    ) -> None:
+    def _write(self, work: Work, row: Row, got: Answers, index: IntArray) -> None:
         """Write one prompt's answers into the work and the cache; failures into the work only."""
-        good = np.array([i not in reasons for i in index.tolist()]) if reasons else slice(None)
-        for place, i in zip(row.places.tolist(), index.tolist(), strict=True):
-            if i in reasons:
+        reasons = got.reasons
+        places, answers = row.places, got.answers[index]
+        if reasons:
+            good = np.array([i not in reasons for i in index.tolist()])
+            for place, i in zip(places[~good].tolist(), index[~good].tolist(), strict=True):
                 work.status[row.number, place], reason = status_of(reasons[i])
                 work.failures[row.number, place] = reason
-        places, got = row.places[good], answers[index[good]]
-        values = self._pay(got, [work.examples[i] for i in places.tolist()])
+                self.outcomes[STATUS_NAMES[work.status[row.number, place]]] += 1
+            places, answers = places[good], answers[good]
+        values = self._pay(answers, work, places)
         work.status[row.number, places] = OK
         work.values[row.number, places] = values
-        work.answers[row.number, places] = got
-        self.cache.write(work.prompts[row.number], work.columns[places], values, got)
+        work.answers[row.number, places] = answers
+        self.outcomes["ok"] += len(places)
+        self.cache.write(work.prompts[row.number], work.columns[places], values, answers)
 
-    def _pay(self, answers: FloatArray | ObjectArray, examples: Sequence[Example]) -> FloatArray:
+    def _judge(self, work: Work) -> None:
+        """Raise if too many evaluations have failed.
+
+        Raises:
+            TooManyFailures: more than `max_failures` of them, and 256 or more in all.
+        """
+        asked = self.outcomes.total()
+        failed = asked - self.outcomes["ok"]
+        if asked < JUDGED_FROM or failed <= self.max_failures * asked or not work.failures:
+            return
+        kinds = ", ".join(f"{n:,} {k}" for k, n in self.outcomes.most_common() if k != "ok")
+        last = next(reversed(work.failures.values()))
+        raise TooManyFailures(
+            f"{failed:,} of {asked:,} evaluations by {self.model.name} failed ({kinds}), more than "
+            f"the {self.max_failures:.0%} allowed; the last: {last}. What was answered is kept: "
+            "mend the cause and go on, or allow more (max_failures)"
+        )
+
+    def _pay(self, answers: FloatArray | ObjectArray, work: Work, places: IntArray) -> FloatArray:
         """Return the metric of answers to examples."""
-        if self._paid is not None:
-            gold = np.array(self.task.target_index(tuple(examples)), dtype=np.int64)
-            return np.asarray(self._paid[answers.argmax(axis=1), gold])
+        if self._paid is not None and work.targets is not None:
+            return np.asarray(self._paid[answers.argmax(axis=1), work.targets[places]])
         score = self.task.metric.score
-        pairs = zip(answers.tolist(), examples, strict=True)
-        return np.array([score(text, e) for text, e in pairs], dtype=np.float64)
+        pairs = zip(answers.tolist(), places.tolist(), strict=True)
+        return np.array([score(text, work.examples[i]) for text, i in pairs], dtype=np.float64)
 
     def _scores(
         self,
         prompts: tuple[Prompt, ...],
         examples: tuple[Example, ...],
-        work: _Work,
+        work: Work,
         index: IntArray,
     ) -> Scores:
         """Spread the answers over repeated prompts and add the rows the budget did not reach."""
@@ -269,7 +337,7 @@ class Scorer:
             values=values,
             status=status,
             label_logprobs=answers if labels else None,
-            targets=self._targets(examples) if labels else None,
+            targets=work.targets,
             completions=None if labels else answers,
             failures=tuple(failures),
             prompt_tokens=self._prompt_tokens(prompts),
@@ -296,25 +364,3 @@ def _payments(task: Task) -> FloatArray | None:
         return None
     pay = task.metric.per_example
     return np.array([[pay(got, want) for want in task.labels] for got in task.labels])
-
-
-@dataclass(slots=True)
-class _Work:
-    """One `score` call under way: U different prompts x E examples."""
-
-    prompts: list[Prompt]
-    examples: tuple[Example, ...]
-    columns: IntArray
-    values: FloatArray
-    status: StatusArray
-    answers: FloatArray | ObjectArray
-    failures: dict[tuple[int, int], str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Row:
-    """The part of a model call that is one prompt: its row, the examples asked, their texts."""
-
-    number: int
-    places: IntArray
-    texts: list[str]

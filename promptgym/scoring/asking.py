@@ -1,0 +1,110 @@
+"""One call of a model: texts in, answers, tokens and failures out, whatever the kind of task."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from promptgym.errors import ConfigError
+from promptgym.llms import LanguageModel, Sampling
+from promptgym.scoring.ledger import Ledger
+from promptgym.types import FloatArray, IntArray, ObjectArray
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a model said to N texts.
+
+    Attributes:
+        answers: log-probabilities of the labels, nats, shape (N, L), or completions, shape (N,).
+        tokens: tokens read (and, generating, written) for every text, shape (N,).
+        reasons: index of a failed text -> what went wrong.
+    """
+
+    answers: FloatArray | ObjectArray
+    tokens: IntArray
+    reasons: Mapping[int, str]
+
+
+class Asker:
+    """Asks a model about texts: for labels if there are words for them, else for completions.
+
+    One call at a time, unless the model says `remote = True`: models of this machine keep state
+    (key/values of prefixes) that two threads must not touch at once.
+    """
+
+    def __init__(self, model: LanguageModel, words: tuple[str, ...] | None, sampling: Sampling):
+        """Bind a model to what it is asked for."""
+        self.model = model
+        self.words = words
+        self.sampling = sampling
+        self._lock = threading.Lock()
+        self._seen = self._usage()
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return everything but the lock."""
+        return {k: v for k, v in vars(self).items() if k != "_lock"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Take the fields, with a lock of its own."""
+        vars(self).update(state)
+        self._lock = threading.Lock()
+
+    def blank(self, shape: tuple[int, ...]) -> FloatArray | ObjectArray:
+        """Return an array for answers of which none is there yet."""
+        if self.words is None:
+            return np.full(shape, None, dtype=np.object_)
+        return np.full((*shape, len(self.words)), np.nan)
+
+    def most_tokens(self, texts: Sequence[str]) -> int:
+        """Return what asking costs at most: a completion is counted as its longest."""
+        written = 0 if self.words is not None else len(texts) * self.sampling.max_new_tokens
+        return int(self.model.count_tokens(texts).sum()) + written
+
+    def ask(self, texts: Sequence[str]) -> Answers:
+        """Ask about texts in one call."""
+        if getattr(self.model, "remote", False):
+            return self._ask(texts)
+        with self._lock:
+            return self._ask(texts)
+
+    def _ask(self, texts: Sequence[str]) -> Answers:
+        if self.words is None:
+            completions = self.model.generate(texts, self.sampling)
+            tokens = self.model.count_tokens(texts) + np.array([c.tokens for c in completions])
+            reasons = {i: c.error for i, c in enumerate(completions) if c.error is not None}
+            said = np.array([c.text.strip() for c in completions], dtype=np.object_)
+            return Answers(said, tokens, reasons)
+        result = self.model.label_logprobs(texts, self.words)
+        reasons = dict(result.failures)
+        for i in np.flatnonzero(np.isnan(result.logprobs).any(axis=1)).tolist():
+            reasons.setdefault(i, f"parse_error: {self.model.name} answered NaN")
+        return Answers(result.logprobs, result.tokens, reasons)
+
+    def _usage(self) -> tuple[float, int]:
+        """Return (USD known to be spent, requests of unknown cost) of a model that counts them."""
+        usage = getattr(self.model, "usage", None)
+        return (0.0, 0) if usage is None else (usage.known_usd, usage.unpriced)
+
+    def charge_money(self, ledger: Ledger) -> None:
+        """Book what was really paid since the last time, retries and failures included.
+
+        Raises:
+            ConfigError: for a cap on money with a model whose prices nobody knows.
+        """
+        if getattr(self.model, "usage", None) is None:
+            unknown = ledger.budget.usd is not None
+        else:
+            with self._lock:
+                before, self._seen = self._seen, self._usage()
+                usd, unpriced = (n - b for n, b in zip(self._seen, before, strict=True))
+            ledger.charge(usd=usd, unpriced=int(unpriced))
+            unknown = ledger.budget.usd is not None and not ledger.usd and ledger.unpriced > 0
+        if unknown:
+            raise ConfigError(
+                f"the budget caps money, but what {self.model.name!r} costs is not known; give the "
+                "model its prices, or cap queries, calls or tokens instead"
+            )

@@ -1,0 +1,45 @@
+"""`Flights`: prompts that some thread is asking about just now, so that no other asks as well."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+from promptgym.prompts import Prompt
+
+
+class Flights:
+    """The lock of a scorer and the prompts in flight under it.
+
+    A thread claims the prompts of one call, asks without holding the lock, writes what came and
+    lands them. Whoever needs a claimed prompt waits for the landing and finds the answers in the
+    cache. A thread that waits holds no claims, so nobody waits for ever.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing in flight."""
+        self.lock = threading.RLock()
+        self._landed = threading.Condition(self.lock)
+        self._claimed: set[Prompt] = set()
+
+    def __reduce__(self) -> tuple[type[Flights], tuple[()]]:
+        """Copy and pickle as new: flights belong to the threads of one process."""
+        return Flights, ()
+
+    def __contains__(self, prompt: Prompt) -> bool:
+        """Return whether a prompt is in flight."""
+        return prompt in self._claimed
+
+    def claim(self, prompts: Iterable[Prompt]) -> None:
+        """Take prompts that are not in flight; the lock is held."""
+        self._claimed.update(prompts)
+
+    def land(self, prompts: Iterable[Prompt]) -> None:
+        """Give prompts back, answered or not, and wake who waits for them."""
+        with self.lock:
+            self._claimed.difference_update(prompts)
+            self._landed.notify_all()
+
+    def wait(self) -> None:
+        """Wait until some prompts land; the lock is held."""
+        self._landed.wait()
