@@ -353,6 +353,8 @@ NEWS = ("world", "world news", "sports", "tech")
         ("The category is world news.", "world news"),
         ("I read it twice.\nFinal answer: \u201cTech\u201d", "tech"),
         ('"world\n news"', "world news"),
+        ("<think>tech?\nAnswer: tech</think>\n\nsports", "sports"),
+        ("<think>tech?\nsports", None),
         ("", None),
         ("not sports", None),
         ("sports or tech", None),

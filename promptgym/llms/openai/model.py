@@ -113,6 +113,11 @@ class OpenAIModel:
         return f"{type(self).__name__}({self.name!r})"
 
     @property
+    def price(self) -> Price:
+        """What tokens cost, as far as it was given."""
+        return self._meter.price
+
+    @property
     def usage(self) -> Usage:
         """What was used and spent since the model was loaded, what failed included."""
         return self._meter.usage()

@@ -16,6 +16,7 @@ _NAMED = re.compile(
     r"(?:\s*[:=]\s*|\s+is\s*:?\s*)(.+)",
     re.IGNORECASE,
 )
+_THOUGHTS = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 _REFUSALS = re.compile(
     r"i'?m (?:very |so )?sorry|i am sorry|sorry,|i apologi[sz]e|"
     r"i (?:can ?not|can't|won't|will not) "
@@ -32,6 +33,7 @@ class LabelParser:
     line is, or a line of it says so (`Answer: positive`, `The category is world news.`). Labels
     that contain one another are told apart, since whole texts are compared. Lines that name
     different labels mean none, and so does a label in the middle of a sentence ("not positive").
+    Thoughts before the answer (`<think>...</think>`) are left out.
 
     With `continues=True` the answer continues the text, as a completion does: it means the longest
     label that it begins with and that ends at the end of a word.
@@ -68,6 +70,8 @@ class LabelParser:
             line = " ".join(answer.translate(_QUOTES).casefold().split())
             found = self._begin.match(line.lstrip(_EDGES))
             return None if found is None else self._index[found[1]]
+        if thoughts := _THOUGHTS.match(answer):
+            answer = answer[thoughts.end() :]
         whole = self._index.get(bare_text(answer))
         if whole is not None:
             return whole
