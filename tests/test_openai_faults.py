@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gzip
 import itertools
+import json
 import logging
 import multiprocessing
 import pickle
@@ -24,7 +26,7 @@ from openai_server import Answer, Behave, FaultServer, Seen, chat, script, servi
 
 from promptgym.errors import ModelError
 from promptgym.llms import LanguageModel, Sampling, forget_models, load_model
-from promptgym.llms.openai import retry
+from promptgym.llms.openai import client, retry
 from promptgym.llms.openai.model import OpenAIModel
 from promptgym.prompts import Prompt, Template
 from promptgym.scoring import Scorer
@@ -176,6 +178,21 @@ def test_waiting_for_a_place_is_no_timeout() -> None:
         model = model_at(server, timeout=0.4, deadline=0.4, concurrency=2)
         found = model.label_logprobs([f"t{i}" for i in range(24)], LABELS)
         assert not found.failures  # though the last one waited for longer than its deadline
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_an_answer_without_end_is_not_read_to_it(
+    monkeypatch: pytest.MonkeyPatch, encoded: bool
+) -> None:
+    monkeypatch.setattr(client, "LARGEST_ANSWER", 10_000)
+    body, headers = json.dumps({"choices": [], "x": "a" * 50_000}).encode(), {}
+    if encoded:
+        body, headers = gzip.compress(body), {"Content-Encoding": "gzip"}
+        assert len(body) < 10_000
+    with serving(lambda seen: Answer(200, body, headers)) as server:
+        found = model_at(server).label_logprobs(["t"], LABELS)
+        assert found.failures == {0: "api_error: the answer is larger than 10,000 bytes"}
+        assert len(server.seen) == 1
 
 
 def test_a_dead_server_is_not_asked_for_ever() -> None:

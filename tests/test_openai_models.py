@@ -116,8 +116,14 @@ def test_log_probabilities_are_those_of_the_model(habits: dict[str, Any]) -> Non
             local.loglikelihood(TEXTS, [" great", " dull film", " river"]),
             atol=1e-4,
         )
-        with pytest.raises(ModelError, match="begins with the words"):
-            model.check_labels(["very", "very bad"])
+        spaced = [text + " " for text in TEXTS]
+        np.testing.assert_allclose(
+            model.loglikelihood(spaced, ["great"] * 3), want.logprobs[:, 0], atol=1e-4
+        )
+        model.check_labels(["a", "A", "-"])
+        for labels in (["very", "very bad"], ["a", "a"], ["a", " "], []):
+            with pytest.raises(ModelError, match=r"begins with the words|empty|no labels"):
+                model.check_labels(labels)
 
 
 def test_missing_log_probabilities_are_failures_of_their_texts() -> None:

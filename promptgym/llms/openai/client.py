@@ -115,6 +115,9 @@ class Server:
                 self._opened().post(self.url + path, data=data, allow_redirects=False) as answer,
             ):
                 raw = await _read(answer)
+                if raw is None:
+                    what = f"the answer is larger than {LARGEST_ANSWER:,} bytes"
+                    return Fault("api_error", what, unmetered=True)
                 return self._judge(answer.status, answer.headers, raw)
         except TimeoutError:
             what = f"no whole answer within {limit:.3g} s"
@@ -170,16 +173,17 @@ class Server:
         return self._session
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """Read a body of bounded size."""
-    if answer.content_length is not None and answer.content_length <= LARGEST_ANSWER:
+async def _read(answer: aiohttp.ClientResponse) -> bytes | None:
+    """Read a body; None if it is too large."""
+    size = answer.content_length
+    if size is not None and size <= LARGEST_ANSWER and "Content-Encoding" not in answer.headers:
         return await answer.read()
-    parts, size = [], 0
+    parts, length = [], 0
     async for part in answer.content.iter_any():
         parts.append(part)
-        size += len(part)
-        if size > LARGEST_ANSWER:
-            raise OSError(f"the answer is larger than {LARGEST_ANSWER >> 20} MiB")
+        length += len(part)
+        if length > LARGEST_ANSWER:
+            return None
     return b"".join(parts)
 
 

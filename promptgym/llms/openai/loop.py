@@ -90,6 +90,15 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+def soon(work: Callable[[], None]) -> None:
+    """Have a function called on the background loop, before anything that is run there later."""
+    loop = _background.start()
+    if threading.current_thread() is _background.thread:
+        work()
+    else:
+        loop.call_soon_threadsafe(work)
+
+
 def at_close(closer: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
     """Have a coroutine function awaited before this process's loop ends.
 

@@ -78,9 +78,9 @@ class OpenAIModel:
         self._process = loop.current()
         key = read_key(self.spec, self.endpoint.host, options.key_env)
         self._shared = server_for(self.endpoint.url, key, options.key_env)
-        self._shared.limiter.set(
-            options.concurrency, options.requests_per_minute, options.tokens_per_minute
-        )
+        limiter = self._shared.limiter
+        limits = options.concurrency, options.requests_per_minute, options.tokens_per_minute
+        loop.soon(lambda: limiter.set(*limits))
 
     @property
     def server(self) -> Server:
@@ -129,20 +129,14 @@ class OpenAIModel:
     def check_labels(self, labels: Sequence[str]) -> None:
         """Raise ModelError for labels that cannot be told apart.
 
-        Those are labels without a letter, labels that are equal but for case and punctuation and,
-        scored by log-probabilities, a label that begins with the words of another.
+        Read from an answer, those are labels without a letter, or equal but for case and
+        punctuation; scored by log-probabilities, empty or equal labels, and one that begins with
+        the words of another.
         """
-        LabelParser(labels)
-        if self.labels != "logprobs":
-            return
-        for label in labels:
-            for other in labels:
-                if label != other and label.split()[: len(other.split())] == other.split():
-                    raise ModelError(
-                        f"label {label!r} begins with the words of {other!r} and can never be the "
-                        f"likelier one for {self.name}; change one verbalizer, or load the model "
-                        "with labels='generate'"
-                    )
+        if self.labels == "generate":
+            LabelParser(labels)
+        else:
+            _check_words(self.name, labels)
 
     def label_logprobs(self, texts: Sequence[str], labels: Sequence[str]) -> LabelLogprobs:
         """Score every label as the continuation of, or the answer to, every text.
@@ -190,10 +184,12 @@ class OpenAIModel:
                 f"{self.name} gives no log-probabilities of a text; use a server whose completions "
                 "echo the prompt with them, or a local model (hf:...)"
             )
-        pairs = list(zip(contexts, continuations, strict=True))
-        for _, continuation in pairs:
+        pairs = []
+        for context, continuation in zip(contexts, continuations, strict=True):
             if not continuation.strip():
                 raise ModelError(f"{self.name}: a continuation has no tokens of its own")
+            text = context.rstrip()  # space at its end is the continuation's, as in lm-evaluation
+            pairs.append((text, context[len(text) :] + continuation))
 
         lengths = self.count_tokens(contexts)
 
@@ -239,3 +235,20 @@ class OpenAIModel:
         if answer.written is not None:
             return answer.written
         return int(self.count_tokens([answer.value or ""])[0])
+
+
+def _check_words(name: str, labels: Sequence[str]) -> None:
+    """Refuse labels of which one could never be the likelier one."""
+    if not labels:
+        raise ModelError("no labels were given")
+    for place, label in enumerate(labels):
+        words = label.split()
+        if not words:
+            raise ModelError(f"label {label!r} is empty: give a word")
+        for other in (*labels[:place], *labels[place + 1 :]):
+            if words[: len(other.split())] == other.split():
+                raise ModelError(
+                    f"label {label!r} begins with the words of {other!r} and can never be the "
+                    f"likelier one for {name}; change one verbalizer, or load the model with "
+                    "labels='generate'"
+                )
