@@ -9,8 +9,8 @@ The file is JSON lines in UTF-8 (gzip if its name ends in .gz), every kind befor
      "answers": [[-0.1, -2.3], ...], "tokens": [12, ...]}
 
 `answers` has one item an example of the set: the log-probabilities of the labels (nats) in the
-order of the setting's `labels`, or the completion. Numbers are exact. Ids tie lines together; an
-import computes them anew from the content.
+order of the setting's `labels` (null is minus infinity), or the completion. Numbers are exact. Ids
+tie lines together; an import computes them anew from the content.
 """
 
 from __future__ import annotations
@@ -111,12 +111,19 @@ def _export(connection: Connection, put: Callable[[JSON], None], model: str | No
                 "setting": key.hex(),
                 "examples": examples.hex(),
                 "prompt": json.loads(content),
-                "answers": got[0].tolist(),
+                "answers": _plain(got[0]),
                 "tokens": got[1].tolist(),
             }
         )
         count += 1
     return count
+
+
+def _plain(answers: FloatArray | ObjectArray) -> list[Any]:
+    """Return answers as JSON values, which have no infinity."""
+    if answers.dtype == np.object_ or np.isfinite(answers).all():
+        return answers.tolist()
+    return [[x if np.isfinite(x) else None for x in row] for row in answers.tolist()]
 
 
 def import_store(store: ScoreStore, path: str | Path) -> int:
@@ -177,7 +184,8 @@ def _answered(row: dict[str, Any], shelf: Shelf, examples: ExampleSet) -> Answer
         answers = np.empty(len(row["answers"]), dtype=np.object_)
         answers[:] = [str(text) for text in row["answers"]]
     else:
-        answers = np.array(row["answers"], dtype=np.float64).reshape(-1, len(labels))
+        rows = [[-np.inf if x is None else x for x in one] for one in row["answers"]]
+        answers = np.array(rows, dtype=np.float64).reshape(-1, len(labels))
         if np.isnan(answers).any():
             raise ValueError("an answer is NaN")
     tokens = np.array(row["tokens"], dtype=np.int64)

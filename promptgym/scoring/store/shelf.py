@@ -118,7 +118,7 @@ class Shelf:
                 out[i] = self._put_together(sets[i], rows[keys[i]], damaged)
         if damaged:
             self.store.run(lambda c: self._drop(c, damaged), None)
-        self.served += sum(np.count_nonzero(f.hit) for f in out if f is not None)
+        self.served += sum(int(np.count_nonzero(f.hit)) for f in out if f is not None)
         return out
 
     def _take_whole(
