@@ -217,7 +217,7 @@ class Ledger:
                 self.usd = (self.usd or 0.0) + usd
 
     def snapshot(self) -> JSON:
-        """Return the counts as JSON; `usd` and `unpriced` only for models that count money."""
+        """Return the counts as JSON; `usd` (None: unknown) and `unpriced` if money is counted."""
         counts: JSON = {
             "queries": self.queries,
             "calls": self.calls,
@@ -225,7 +225,8 @@ class Ledger:
             "seconds": round(self.seconds, 3),
         }
         if self.usd is not None:
-            counts["usd"], counts["unpriced"] = self.usd, self.unpriced
+            unknown = self.unpriced > 0 and not self.usd
+            counts["usd"], counts["unpriced"] = None if unknown else self.usd, self.unpriced
         return counts
 
     def restore(self, snapshot: JSON) -> None:

@@ -89,6 +89,7 @@ class Scorer:
 
         Raises:
             ModelError: the model cannot tell the labels apart, or its kind and the template differ.
+            ConfigError: the budget caps money and the model does not count any.
         """
         self.task = task.closed()
         self.model = model
@@ -111,6 +112,7 @@ class Scorer:
         if sampling is None:
             sampling = Sampling(max_new_tokens=task.max_new_tokens, stop=task.stop)
         self._asker = Asker(model, words, sampling)
+        self._asker.charge_money(self.ledger)  # nothing yet: refuses a cap that cannot be kept
         setting = Setting.of(model, template, words, task.verbalizers, sampling)
         self.shelf = None if store is None else Shelf(store, setting)
         self._paid = _payments(task)

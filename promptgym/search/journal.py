@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from promptgym.errors import BudgetExhausted, ConfigError
+from promptgym.errors import BudgetExhausted, ConfigError, TooManyFailures
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt
 from promptgym.runs import EventSink
@@ -195,6 +195,7 @@ class JournaledProblem(Problem):
 
         Raises:
             BudgetExhausted: if not even one prompt fits, or fitted in the earlier session.
+            TooManyFailures: as `Problem.score`; a resumed run pays for that batch and asks again.
             ConfigError: if the journal answers another question than the one asked.
         """
         if self.journal.replaying:
@@ -203,6 +204,9 @@ class JournaledProblem(Problem):
             scores = super().score(prompts, examples, split=split)
         except BudgetExhausted as error:
             self.journal.append({"exhausted": str(error), "spent": self.ledger.snapshot()})
+            raise
+        except TooManyFailures as error:
+            self.journal.append({"stopped": str(error), "spent": self.ledger.snapshot()})
             raise
         self.journal.append(scores_to_json(scores, self.ledger.snapshot()))
         return scores
@@ -218,6 +222,8 @@ class JournaledProblem(Problem):
         if not self.journal.replaying:
             self._gate.is_open = True
             self.events.emit("resumed", records=self.journal.position, spent=row["spent"])
+        if "stopped" in row:
+            return self.score(prompts, examples, split=split)
         if "exhausted" in row:
             raise BudgetExhausted(row["exhausted"])
         asked = [p.to_json() for p in prompts]

@@ -121,9 +121,10 @@ def _export(connection: Connection, put: Callable[[JSON], None], model: str | No
 
 def _plain(answers: FloatArray | ObjectArray) -> list[Any]:
     """Return answers as JSON values, which have no infinity."""
+    rows: list[Any] = answers.tolist()
     if answers.dtype == np.object_ or np.isfinite(answers).all():
-        return answers.tolist()
-    return [[x if np.isfinite(x) else None for x in row] for row in answers.tolist()]
+        return rows
+    return [[x if np.isfinite(x) else None for x in row] for row in rows]
 
 
 def import_store(store: ScoreStore, path: str | Path) -> int:
