@@ -35,8 +35,9 @@ def load_model(spec: str, **options: Any) -> LanguageModel:
 
     Args:
         spec: `"tiny"`, `"tiny-masked"`, `"tiny-rewriter"` (embedded, offline), or
-            `"hf:NAME_OR_FOLDER"` (a causal, masked or encoder-decoder model of transformers) or
-            `"openai:http://host:port/v1#model"` (a model at an OpenAI-compatible server).
+            `"hf:NAME_OR_FOLDER"` (a causal, masked or encoder-decoder model of transformers),
+            `"openai:http://host:port/v1#model"` (a model at an OpenAI-compatible server) or
+            `"replay:FILE_OR_FOLDER"` (what a model said or scored before).
         options: JSON values for the backend; see
             `promptgym.llms.transformers_common.TransformersOptions` and
             `promptgym.llms.openai.options.OpenAIOptions`.
@@ -97,3 +98,11 @@ def _load_openai(name: str, *, spec: str, **options: Any) -> LanguageModel:
     from promptgym.llms.openai.model import OpenAIModel
 
     return OpenAIModel(name, spec=spec, **options)
+
+
+@register_loader("replay")
+def _load_replay(name: str, *, spec: str, **options: Any) -> LanguageModel:
+    """Load a record of a model: its answers, or its scores."""
+    from promptgym.llms.replay import load_replay
+
+    return load_replay(name, spec=spec, **options)

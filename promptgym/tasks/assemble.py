@@ -72,7 +72,7 @@ def assemble(definition: Definition, source: Source, plan: Plan) -> Task:
         read = {"train": read["all"]}
     kept, dropped = resolve_duplicates(read, mode, plan.name)
     try:
-        splits = _divide(kept, plan, single, labels is not None)
+        splits = divide(kept, plan, single, labels is not None)
     except TaskError as error:
         raise TaskError(f"task {plan.name!r}: {error}") from None
     words = _verbalizers(definition, plan, labels)
@@ -141,8 +141,18 @@ def _examples(definition: Definition, table: Table, labels: LabelMap | None) -> 
     )
 
 
-def _divide(read: dict[str, list[Sourced]], plan: Plan, single: bool, labelled: bool) -> Splits:
-    """Draw test, dev, pool and few shots from train, in this order; then cut to size."""
+def divide(read: dict[str, list[Sourced]], plan: Plan, single: bool, labelled: bool) -> Splits:
+    """Draw test, dev, pool and few shots from train, in this order; then cut to size.
+
+    Args:
+        read: split -> its examples.
+        plan: what to draw.
+        single: whether they came as one table, of which test is a part, too.
+        labelled: whether targets are labels, by which draws are stratified.
+
+    Raises:
+        TaskError: there are too few examples.
+    """
 
     def classes(items: Sequence[Sourced]) -> list[str]:
         return [item.example.target if labelled else "" for item in items]

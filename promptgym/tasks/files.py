@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,8 @@ def read_table(
     """Read one file.
 
     Args:
-        path: a `.csv`, `.tsv`, `.jsonl` or `.json` file; any other suffix is read as delimited
-            text if `delimiter` is given.
+        path: a `.csv`, `.tsv`, `.jsonl` or `.json` file, or one of them behind `.gz`; any other
+            suffix is read as delimited text if `delimiter` is given.
         encoding: of the text; a byte-order mark of UTF-8 is removed.
         delimiter: between fields, instead of the suffix's own.
         columns: names of the columns of a file *without* a header.
@@ -41,7 +43,8 @@ def read_table(
             names the row.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
+    packed = path.suffix.lower() == ".gz"
+    suffix = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
     text = _decode(path, encoding)
     if suffix in JSON_LINES:
         return _json_lines(path, text)
@@ -60,9 +63,11 @@ def _decode(path: Path, encoding: str) -> str:
     """Return a file's text, or say at which row it is not what the encoding says."""
     try:
         data = path.read_bytes()
+        if path.suffix.lower() == ".gz":
+            data = gzip.decompress(data)
     except FileNotFoundError:
         raise TaskError(f"{path}: there is no such file") from None
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise TaskError(f"{path}: cannot be read: {error}") from None
     if not data.strip():
         raise TaskError(f"{path}: the file is empty; expected a header and at least one row")

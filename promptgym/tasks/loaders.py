@@ -17,6 +17,8 @@ from promptgym.tasks.definitions import ALIASES, DEFINITIONS
 from promptgym.tasks.files import SUFFIXES
 from promptgym.tasks.induction import read_annotations
 from promptgym.tasks.labels import LabelsSpec, VerbalizersSpec
+from promptgym.tasks.measured import measured_task, refuse_for_replay
+from promptgym.tasks.measured_files import read_measured
 from promptgym.tasks.metrics import Metric, PerExample, get_metric
 from promptgym.tasks.sources import PathLike, Source, hub_source, with_hub
 from promptgym.tasks.task import Task
@@ -66,9 +68,12 @@ def load_task(
             a file (CSV, TSV, JSON lines, JSON),
             a folder with train, dev and test files, or one that `datasets` wrote with
             `save_to_disk`,
-            "hub:owner/name" or "hub:owner/name:config", read through `datasets`.
+            "hub:owner/name" or "hub:owner/name:config", read through `datasets`,
+            "replay:FILE" or "replay:FOLDER" with scores that were measured (see
+            `promptgym.tasks.measured`), with "#TASK/MODEL" behind it if there are several.
         data_dir: for a ready definition, the folder with its files, instead of the Hub. A test
-            file may lie one level above the others, as in LM-BFF's folders.
+            file may lie one level above the others, as in LM-BFF's folders. For a replayed folder
+            of outcomes, the folder with the questions.
         train: training file, where splits are given one by one.
         dev: dev file; or what to draw from train instead, a fraction (0.2) or a number of
             examples (100). Without a dev split 0.2 is drawn.
@@ -117,6 +122,12 @@ def load_task(
         max_new_tokens=max_new_tokens,
         stop=None if stop is None else tuple(stop),
     )
+    if isinstance(name_or_path, str) and name_or_path.startswith("replay:"):
+        fixed = (train, input, target, delimiter, k_shot, pool, metric, template, masked_template)
+        refuse_for_replay(*fixed, verbalizers, columns, demonstration, duplicates)
+        table = read_measured(name_or_path.removeprefix("replay:"), data_dir)
+        parts = {"dev": _share(dev), "test": _share(test)}
+        return _changed(measured_task(table, **parts, sizes=sizes, seed=seed), changes)
     # A Path is never taken for a name.
     bundled = bundled_name(name_or_path) if isinstance(name_or_path, str) else None
     if bundled is not None:
