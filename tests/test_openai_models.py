@@ -146,6 +146,23 @@ def test_missing_log_probabilities_are_failures_of_their_texts() -> None:
         assert np.isnan(model.loglikelihood(TEXTS, [" great"] * 3)).tolist() == [False, True, False]
 
 
+def test_the_space_at_the_end_of_a_context_is_the_continuations() -> None:
+    sky = ["The", " color", " of", " the", " sky", " is", " blue", "."]
+
+    def behave(seen: Seen) -> Answer:
+        known = {"A: good": ["A", ":", " ", "good", "."], "The color of the sky is blue": sky}
+        tokens = known.get(seen.body["prompt"] if isinstance(seen.body["prompt"], str) else "")
+        if tokens is None:
+            return Answer(400, {"error": {"message": "unknown"}})
+        values = [None, *(-(2.0**n) for n in range(1, len(tokens)))]
+        logprobs = {"tokens": tokens, "token_logprobs": values}
+        return Answer(body={"choices": [{"text": seen.body["prompt"] + ".", "logprobs": logprobs}]})
+
+    with serving(behave) as server:
+        model = load_model(server.spec())
+        assert model.loglikelihood(["A:", "A: "], [" good", "good"]).tolist() == [-12.0, -12.0]
+
+
 def test_a_problem_over_http_scores_as_the_problem_at_home() -> None:
     prompts = [Prompt("what is the opinion ?"), Prompt("guess"), Prompt("")]
     task = load_task("author")
