@@ -54,6 +54,20 @@ def test_an_address_that_may_hold_a_secret_is_refused_and_not_repeated(name: str
 
 
 @pytest.mark.parametrize(
+    ("spec", "options"),
+    [
+        (f"http://user:{SECRET}@host/v1#m", {}),  # the scheme was forgotten
+        (f"opnai:http://user:{SECRET}@host/v1?key={SECRET}#m", {}),
+        (f"openai:http://user:{SECRET}@host/v1#m", {"body": object()}),
+    ],
+)
+def test_a_secret_in_a_wrong_spec_is_not_repeated(spec: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=r"unknown model|JSON") as caught:
+        load_model(spec, **options)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("name", "says"),
     [("localhost:8000/v1#m", "http://"), ("http://h/v1", "which model"), ("ftp://h#m", "http://")],
 )
@@ -414,7 +428,8 @@ def echoed(tokens: list[str], values: list[float | None], **more: Any) -> dict[s
         # the number of generated tokens is not said
         (["It", " is", " good", " ."], [None, -1.0, -2.0, -9.0], "It is", "good", None, -2.0),
         (["It", " is", " good"], [None, -1.0, -2.0], "It is", "good", None, -2.0),
-        (["la", " la", " la", " la"], [None, -1, -2, -4], "la la", "la", 1, -2.0),
+        (["la", " la", " la", " la"], [None, -1, -2, -4], "la la", "la", None, -2.0),
+        (["la", " la", " la"], [None, -1, -2], "la la", "la", None, -2.0),
         # the text ends with the space, so the space is not the label's
         (["A", ":", " ", "good"], [None, -1, -3, -2], "A: ", "good", 0, -2.0),
     ],

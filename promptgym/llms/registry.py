@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +49,8 @@ def load_model(spec: str, **options: Any) -> LanguageModel:
     try:
         key = json.dumps([spec, options], sort_keys=True)
     except TypeError as error:
-        raise ModelError(f"model {spec!r}: options must be JSON values ({error})") from None
+        what = f"model {shown(spec)!r}: options must be JSON values ({error})"
+        raise ModelError(what) from None
     with _lock:
         if key not in _loaded:
             _loaded[key] = _load(spec, options)
@@ -68,9 +70,14 @@ def _load(spec: str, options: dict[str, Any]) -> LanguageModel:
     scheme, colon, name = spec.partition(":")
     if not colon or scheme not in LOADERS or not name:
         known = [*TINY, *(f"{s}:NAME" for s in LOADERS)]
-        hint = f"; for a transformers model write 'hf:{spec}'" if not colon else ""
-        raise ModelError(f"unknown model {spec!r}; known: {', '.join(known)}{hint}")
+        hint = f"; for a transformers model write 'hf:{shown(spec)}'" if not colon else ""
+        raise ModelError(f"unknown model {shown(spec)!r}; known: {', '.join(known)}{hint}")
     return LOADERS[scheme](name, spec=spec, **options)
+
+
+def shown(spec: str) -> str:
+    """Return a spec as messages may show it: what may be a secret in an address is `***`."""
+    return re.sub(r"(?<=://)[^/#]*(?=@)|(?<=\?)[^#]*", "***", spec)
 
 
 def reload_model(spec: str, options: dict[str, Any]) -> LanguageModel:
