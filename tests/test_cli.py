@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 import promptgym
+from promptgym.arguments import fits
 from promptgym.cli import main
 from promptgym.cli.common import parse_settings, parse_value, print_table, task_options
 from promptgym.errors import ConfigError
-from promptgym.evaluation.settings import fits
 from promptgym.llms import LabelLogprobs, forget_models
 from promptgym.llms.registry import LOADERS
 from promptgym.registration import ENVIRONMENTS

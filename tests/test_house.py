@@ -20,6 +20,7 @@ MAPPED = ("envs", "agents", "baselines")
 FLOORS = {
     "": 0,  # the front door names what is above by strings only
     "registration": 0,
+    "arguments": 0,
     "types": 0,
     "errors": 0,
     "prompts": 1,

@@ -53,7 +53,13 @@ from promptgym.types import JSON
         ("text,label\na,0\nb,1\nc,0\nd,1\n", {"sizes": {"valid": 1}}, ["expected some of"]),
         ("text,label\na,0\nb,1\nc,0\nd,1\n", {"dev": 9, "test": 0}, ["cannot take 9 of 4"]),
         ("text,label\na,0\nb,1\nc,0\nd,1\n", {"encoding": "utf-99"}, ["unknown encoding"]),
-        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"labels": "x"}, ["expected 'auto', None"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"labels": "x"}, ["labels takes", "'auto' or None"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"delimiter": ";;"}, ["must be one character"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"columns": "text"}, ["columns takes Sequence[str]"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"seed": -1}, ["seed must be at least 0, got -1"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"seed": "x"}, ["seed takes int, got 'x'"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"dev": True}, ["dev takes", "got True"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"lables": "x"}, ["did you mean 'labels'?"]),
         (
             "text,label\na,0\nb,1\nc,0\nd,1\n",
             {"verbalizers": ["one"]},
@@ -120,6 +126,8 @@ def test_json_faults_are_named(tmp_path: Path, name: str, content: str, said: st
 
 
 def test_names_and_folders_that_do_not_exist(tmp_path: Path) -> None:
+    assert "has no name" in refusal("")
+    assert "name_or_path takes" in refusal(None)
     assert "did you mean 'review-author'?" in refusal("review-autor")
     assert "did you mean 'sst2'?" in refusal("sst22")
     assert "no such file or folder" in refusal(tmp_path / "none.csv")

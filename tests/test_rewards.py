@@ -161,8 +161,10 @@ def test_weighted_sums_know_their_labels_scale_and_name() -> None:
     ("spec", "message"),
     [
         ("gaps", "unknown reward 'gaps'; known: accuracy"),
-        ({"name": "gap", "rigth": 1.0}, "rigth"),
-        ({"name": "gap", "ties": "never"}, "ties must be one of"),
+        ({"name": "gap", "rigth": 1.0}, "reward 'gap' has no option 'rigth'; did you mean 'right'"),
+        ({"name": "gap", "right": "1"}, "option right takes float, got '1'"),
+        ({"name": "gap", "ties": "never"}, "ties takes 'index' or 'by-value', got 'never'"),
+        ({"name": "weighted"}, "terms"),
         ({"name": "weighted", "terms": []}, r"list of \[reward, weight\]"),
         ({"name": "weighted", "terms": [["gap"]]}, r"each term is \[reward, weight\]"),
         ({"name": "weighted", "terms": [["gap", float("nan")]]}, "must be finite"),

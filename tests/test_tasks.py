@@ -205,7 +205,9 @@ def test_bundled_tasks_depend_on_their_seed_and_sizes_only() -> None:
     [
         ({"k_shot": 4}, "is a bundled task and reads no data"),
         ({"data_dir": "x"}, "is a bundled task and reads no data"),
-        ({"columns": ["a"]}, "is a bundled task"),
+        ({"columns": ["a"], "labels": ["x", "y"]}, "so it takes no columns, labels:"),
+        ({"pool": -1}, "pool must be at least 0"),
+        ({"sizes": 3}, "sizes takes"),
         ({"sizes": {"validation": 3}}, "expected some of"),
         ({"sizes": {"train": 0}}, "at least 1"),
         ({"manual_prompts": []}, "a list of prompts"),

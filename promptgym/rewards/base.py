@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from promptgym.arguments import check_arguments, hints
 from promptgym.errors import RewardError
 from promptgym.scoring import Scores
 from promptgym.types import FloatArray
@@ -72,9 +73,11 @@ def make_reward(spec: RewardSpec | Reward) -> Reward:
         name = options.pop("name", None)
         if name not in REWARDS:
             raise RewardError(f"unknown reward {name!r}; known: {', '.join(sorted(REWARDS))}")
+        factory = REWARDS[name]
+        check_arguments(f"reward {name!r}", hints(factory), options, RewardError, what="option")
         try:
-            return REWARDS[name](**options)
-        except TypeError as error:
+            return factory(**options)
+        except TypeError as error:  # an option is missing
             raise RewardError(f"reward {name!r}: {error}") from None
     if not callable(spec) or not all(hasattr(spec, a) for a in ("name", "needs_labels", "scale")):
         raise RewardError(

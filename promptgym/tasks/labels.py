@@ -11,20 +11,18 @@ from promptgym.errors import TaskError
 from promptgym.tasks.metrics import METRICS, Metric
 from promptgym.tasks.rows import LabelMap, Table, as_text
 
-LabelsSpec = Sequence[str] | Mapping[str, str] | Literal["auto"] | None
-VerbalizersSpec = Mapping[str, str] | Sequence[str] | None
+LabelsSpec = Sequence[Any] | Mapping[Any, Any] | Literal["auto"] | None
+VerbalizersSpec = Mapping[Any, Any] | Sequence[Any] | None
 
 MOST_LABELS = 20
 """More distinct targets than this are free answers, unless labels are given."""
 
 
-def given_labels(labels: Sequence[str] | Mapping[str, str]) -> LabelMap:
+def given_labels(labels: Sequence[Any] | Mapping[Any, Any]) -> LabelMap:
     """Return the labels a user gave: names in order, or raw value -> name.
 
     Names stand for their positions, too (0 for the first), unless one of them is a number itself.
     """
-    if isinstance(labels, str):
-        raise TaskError(f"labels={labels!r}: expected 'auto', None, a list or a dict")
     if isinstance(labels, Mapping):
         raw = {str(value): str(name) for value, name in labels.items()}
         return LabelMap(tuple(dict.fromkeys(raw.values())), raw)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from promptgym.arguments import checked
 from promptgym.errors import TaskError
 from promptgym.prompts import Prompt, Template
 from promptgym.tasks.assemble import Plan, assemble
@@ -25,7 +27,20 @@ from promptgym.tasks.task import Task
 
 Part = PathLike | float | int | None
 
+_OF_TASK = (
+    *("template", "masked_template", "demonstration", "metric", "name", "description"),
+    *("manual_prompts", "max_new_tokens", "stop"),
+)
+"""Options of `load_task` that are fields of any task."""
 
+_ABOUT_DATA = (
+    *("data_dir", "train", "dev", "test", "input", "target", "columns", "delimiter", "encoding"),
+    *("labels", "verbalizers", "k_shot", "duplicates", "config", "revision"),
+)
+"""Options of `load_task` for reading data."""
+
+
+@checked(TaskError)
 def load_task(
     name_or_path: PathLike,
     *,
@@ -111,17 +126,9 @@ def load_task(
         TaskError: naming file, row, what was found, what was expected and what to do.
         TemplateError: for a template that cannot render.
     """
-    changes = _changes(
-        template=template,
-        masked_template=masked_template,
-        demonstration=demonstration,
-        metric=None if metric is None else get_metric(metric),
-        name=name,
-        description=description,
-        manual_prompts=manual_prompts,
-        max_new_tokens=max_new_tokens,
-        stop=None if stop is None else tuple(stop),
-    )
+    given = dict(locals())
+    _refuse_impossible(seed=seed, pool=pool or 0, delimiter=delimiter)
+    changes = _changes(given)
     if isinstance(name_or_path, str) and name_or_path.startswith("replay:"):
         fixed = (train, input, target, delimiter, k_shot, pool, metric, template, masked_template)
         refuse_for_replay(*fixed, verbalizers, columns, demonstration, duplicates)
@@ -131,8 +138,7 @@ def load_task(
     # A Path is never taken for a name.
     bundled = bundled_name(name_or_path) if isinstance(name_or_path, str) else None
     if bundled is not None:
-        data = (data_dir, train, dev, test, input, target, columns, k_shot, verbalizers)
-        _refuse_for_bundled(str(name_or_path), *data)
+        _refuse_for_bundled(given)
         return _changed(load_bundled(bundled, sizes=sizes, seed=seed, pool=pool), changes)
     definition, source = _locate(name_or_path, data_dir, config, revision)
     definition = _with_columns(definition, input, target)
@@ -209,6 +215,8 @@ def _locate(
         hub = hub_source(spelled.removeprefix("hub:"), config, revision)
         return Definition(name=hub.name, hub=hub), Source()
     path = Path(spelled)
+    if not spelled.strip():
+        raise TaskError(f"the task has no name: {spelled!r}; for this folder, say '.'")
     if path.exists():
         name = path.resolve().name if path.is_dir() else path.stem
         return Definition(name=name), Source(path=path)
@@ -242,23 +250,38 @@ def _all_names() -> list[str]:
     return [*WORLD_TASKS, *short, *DEFINITIONS, *ALIASES]
 
 
-def _refuse_for_bundled(spelled: str, *given: object) -> None:
+def _refuse_for_bundled(given: dict[str, Any]) -> None:
     """Refuse options that a bundled task has no use for, rather than ignore them."""
-    if any(option is not None and option != () for option in given):
+    name, defaults = given["name_or_path"], signature(load_task).parameters
+    useless = [option for option in _ABOUT_DATA if given[option] != defaults[option].default]
+    if useless:
         raise TaskError(
-            f"{spelled!r} is a bundled task and reads no data: of the options about data it takes "
-            f"sizes, pool and seed only. To load a file or folder of that name, say './{spelled}'"
+            f"{name!r} is a bundled task and reads no data, so it takes no {', '.join(useless)}: "
+            "of the options about data it takes sizes, pool and seed only. To load a file or "
+            f"folder of that name, say './{name}'"
         )
 
 
-def _changes(**fields: Any) -> dict[str, Any]:
+def _refuse_impossible(*, seed: int, pool: int, delimiter: str | None) -> None:
+    """Refuse values of the right type that mean nothing."""
+    for option, value in {"seed": seed, "pool": pool}.items():
+        if value < 0:
+            raise TaskError(f"load_task: {option} must be at least 0, got {value}")
+    if delimiter is not None and len(delimiter) != 1:
+        raise TaskError(f"load_task: delimiter must be one character, got {delimiter!r}")
+
+
+def _changes(given: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of the task that the caller sets, without those left alone."""
-    out = {key: value for key, value in fields.items() if value is not None}
-    prompts = out.get("manual_prompts")
-    if prompts is not None:
-        if isinstance(prompts, str) or not prompts:
-            raise TaskError(f"manual_prompts={prompts!r}: expected a list of prompts")
-        out["manual_prompts"] = tuple(map(Prompt.of, prompts))
+    out = {key: given[key] for key in _OF_TASK if given[key] is not None}
+    if "metric" in out:
+        out["metric"] = get_metric(out["metric"])
+    if "stop" in out:
+        out["stop"] = tuple(out["stop"])
+    if "manual_prompts" in out:
+        if not out["manual_prompts"]:
+            raise TaskError("manual_prompts is empty: expected a list of prompts")
+        out["manual_prompts"] = tuple(map(Prompt.of, out["manual_prompts"]))
     return out
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from promptgym.errors import TaskError
 from promptgym.tasks.definition import Definition
+from promptgym.tasks.definitions import DEFINITIONS
 from promptgym.tasks.files import SUFFIXES, read_table
 from promptgym.tasks.hub import HubSource, is_saved_dataset, load_hub, load_saved
 from promptgym.tasks.induction import read_induction
@@ -54,6 +55,8 @@ def read_tables(definition: Definition, source: Source) -> tuple[dict[str, Table
         advice = (
             f"Without a network, load it from files: load_task({definition.name!r}, "
             "data_dir='folder with train, dev and test files')"
+            if definition.name in DEFINITIONS
+            else ""
         )
         tables = _from_dataset(load_hub(definition.hub, advice), definition.hub)
         raw = definition.hub.raw or raw
