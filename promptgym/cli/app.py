@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from promptgym import __version__
-from promptgym.cli import demo, envs, evaluate, tasks, train
+from promptgym.cli import cache, demo, envs, evaluate, tasks, train
 
 app = typer.Typer(
     help="Reinforcement-learning environments, agents and baselines for prompt optimization.",
@@ -38,4 +38,5 @@ app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("envs", epilog=envs.EXAMPLES)(envs.envs)
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(cache.app, name="cache")
 app.command("demo", epilog=demo.EXAMPLES)(demo.demo)

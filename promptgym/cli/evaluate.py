@@ -49,6 +49,7 @@ def evaluate(
     labels: o.Labels = None,
     more_task: o.TaskOptions = None,
     more_model: o.ModelOptions = None,
+    cache: o.Cache = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Score prompts on a held-out split; their 95 % intervals are over its examples."""
@@ -76,7 +77,7 @@ def evaluate(
         raise ConfigError("nothing to evaluate: give --prompt TEXT or --run DIR")
     if "task" not in setup:
         raise ConfigError("give --task T, or --run DIR to take the run's")
-    measure(asked, setup, split, limit, as_json)
+    measure(asked, {**setup, "cache": cache}, split, limit, as_json)
 
 
 def from_run(folder: Path) -> tuple[JSON, JSON]:

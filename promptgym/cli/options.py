@@ -27,6 +27,20 @@ Budget = Annotated[
 ]
 BudgetTokens = Annotated[int | None, typer.Option(help="Tokens of the target model at most.")]
 BudgetSeconds = Annotated[float | None, typer.Option(help="Seconds at most.")]
+BudgetUsd = Annotated[float | None, typer.Option(help="Money (USD) at most.")]
+MaxFailures = Annotated[
+    float, typer.Option(help="Stop when more than this share of all evaluations has failed.")
+]
+Cache = Annotated[
+    str | None,
+    typer.Option(
+        help="The cache of scores: on, off, or its place (a folder, a .sqlite file or a "
+        "postgresql:// URL). [default: on for served models, off for models of this machine]",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Ask no model; print what it would cost, about.")
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of the method. [default: 0]")]
 PlainSeed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 Out = Annotated[Path | None, typer.Option(help="The run folder. [default: runs/TASK-AGENT-N]")]

@@ -20,7 +20,7 @@ from promptgym.cli.common import (
     task_options,
     without_none,
 )
-from promptgym.errors import ConfigError
+from promptgym.errors import CacheWarning, ConfigError, TooManyFailures
 from promptgym.types import JSON
 
 EXAMPLES = examples(
@@ -38,6 +38,7 @@ def train(
     budget: o.Budget = None,
     budget_tokens: o.BudgetTokens = None,
     budget_seconds: o.BudgetSeconds = None,
+    budget_usd: o.BudgetUsd = None,
     seed: o.Seed = None,
     out: o.Out = None,
     resume: o.Resume = None,
@@ -52,12 +53,16 @@ def train(
     labels: o.Labels = None,
     more_task: o.TaskOptions = None,
     more_model: o.ModelOptions = None,
+    cache: o.Cache = None,
+    dry_run: o.DryRun = False,
+    max_failures: o.MaxFailures = 0.5,
     report: o.Report = True,
     quiet: o.Quiet = False,
     as_json: o.AsJson = False,
 ) -> None:
     """Optimize a prompt for a task; keep config, events, checkpoints, result and report."""
     caps = {"queries": budget, "tokens": budget_tokens, "seconds": budget_seconds}
+    caps["usd"] = budget_usd
     columns = {
         "data_dir": data_dir,
         "input": input_column,
@@ -81,8 +86,19 @@ def train(
     if resume is not None and out is not None and out != resume:
         raise ConfigError(f"--resume {resume} and --out {out} name two folders; give one")
     config = resumed_config(resume, given) if resume is not None else new_config(given)
+    if dry_run:
+        print_projection(config, as_json)
+        return
     folder = resume or out or default_folder(config)
-    record = launch(config, folder, resume=resume is not None, report=report, quiet=quiet)
+    record = launch(
+        config,
+        folder,
+        resume=resume is not None,
+        report=report,
+        quiet=quiet,
+        cache=cache,
+        max_failures=max_failures,
+    )
     if as_json:
         print_json(record)
     else:
@@ -118,8 +134,21 @@ def default_folder(config: JSON) -> Path:
     return new_run_path("runs", "".join(c if c.isalnum() or c in "-_." else "-" for c in name))
 
 
-def launch(config: JSON, folder: Path, *, resume: bool, report: bool, quiet: bool) -> JSON:
-    """Run an experiment with the display; on Ctrl-C say how to go on, and leave with 130."""
+def launch(
+    config: JSON,
+    folder: Path,
+    *,
+    resume: bool,
+    report: bool,
+    quiet: bool,
+    cache: str | None = None,
+    max_failures: float = 0.5,
+) -> JSON:
+    """Run an experiment with the display; on Ctrl-C say how to go on, and leave with 130.
+
+    Raises:
+        TooManyFailures: with the command that goes on.
+    """
     from promptgym.evaluation.experiment import Experiment, run_experiment
     from promptgym.runs.display import make_display
 
@@ -127,11 +156,45 @@ def launch(config: JSON, folder: Path, *, resume: bool, report: bool, quiet: boo
     display = make_display(experiment.budget, quiet=quiet)
     # Methods also say their warnings as events: the display shows them, the report lists them.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"promptgym\.")
+    warnings.filterwarnings("always", category=CacheWarning)
     try:
-        return run_experiment(experiment, folder, resume=resume, display=display, report=report)
+        return run_experiment(
+            experiment,
+            folder,
+            resume=resume,
+            display=display,
+            report=report,
+            cache=cache,
+            max_failures=max_failures,
+        )
+    except TooManyFailures as error:
+        raise TooManyFailures(
+            f"{error}; continue with: promptgym train --resume {folder}"
+        ) from None
     except KeyboardInterrupt:
         typer.echo(f"interrupted; continue with: promptgym train --resume {folder}", err=True)
         raise typer.Exit(130) from None
+
+
+def print_projection(config: JSON, as_json: bool) -> None:
+    """Print what a run would cost, without asking its model."""
+    from promptgym.evaluation.experiment import Experiment
+    from promptgym.evaluation.projection import project
+
+    found = project(Experiment.of(config))
+    if as_json:
+        print_json(found)
+        return
+    parts = {"search": "search", "held_out": "held-out scores and report", "total": "total"}
+    rows = []
+    for key, name in parts.items():
+        counts = [f"{found[key][kind]:,}" for kind in ("queries", "calls", "tokens")]
+        usd = found[key]["usd"]
+        rows.append([name, *counts, "unknown" if usd is None else f"{usd:,.4f}"])
+    print_table(["", "queries", "calls", "tokens", "USD"], rows, "lrrrr")
+    print(f"\ndry run of {found['method']} on {found['task']}: {found['model']} was not asked")
+    if found["measured"] < 1.0:
+        print(f"search: extrapolated from the first {found['measured']:.0%} of the budget")
 
 
 def print_outcome(record: JSON, folder: Path) -> None:

@@ -15,6 +15,7 @@ from promptgym.problem import Problem, choose_template
 from promptgym.prompts import Example, Prompt, Template
 from promptgym.rewards import Reward, RewardSpec, make_reward
 from promptgym.scoring import Ledger, Scorer, Scores
+from promptgym.scoring.store import CacheSpec, open_store
 from promptgym.tasks import Task, load_task
 from promptgym.types import JSON, FloatArray, IntArray
 
@@ -123,6 +124,7 @@ def evaluate(
     limit: int | None = None,
     task_options: JSON | None = None,
     model_options: JSON | None = None,
+    cache: CacheSpec = None,
     **scorer_options: Any,
 ) -> Evaluation:
     """Score prompts on a held-out split, with an interval over its examples.
@@ -143,6 +145,7 @@ def evaluate(
         limit: score on the first examples only.
         task_options: further arguments of `load_task`.
         model_options: further arguments of `load_model`.
+        cache: the cache that lasts, as `Problem` takes it.
         scorer_options: further arguments of `Scorer`, such as `batch_size`.
 
     Raises:
@@ -157,7 +160,8 @@ def evaluate(
         prompts = [prompts]
     chosen = choose_template(task, model, template)
     ledger = Ledger()
-    scorer = Scorer(task, model, chosen, ledger=ledger, **scorer_options)
+    store = open_store(cache, model)
+    scorer = Scorer(task, model, chosen, ledger=ledger, store=store, **scorer_options)
     scores = scorer.score([Prompt.of(p) for p in prompts], examples)
     low, high, method = metric_interval(scores, confidence, resamples, seed)
     return Evaluation(
@@ -227,7 +231,15 @@ def held_out(
     Returns:
         `Evaluation.rows`: prompt, value, low, high, examples and failures of each.
     """
-    return evaluate(prompts, task, problem.model, split=split, template=problem.template).rows()
+    store = problem.store
+    return evaluate(
+        prompts,
+        task,
+        problem.model,
+        split=split,
+        template=problem.template,
+        cache=False if store is None else store,
+    ).rows()
 
 
 def examples_of(task: Task, split: str) -> tuple[Example, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 from promptgym import __version__
 from promptgym.agents import make_optimizer
 from promptgym.errors import ConfigError
-from promptgym.evaluation.evaluate import evaluate
+from promptgym.evaluation.evaluate import held_out
 from promptgym.evaluation.report import fixed_levels, write_report
 from promptgym.evaluation.settings import check_settings
 from promptgym.llms import LanguageModel, load_model
@@ -22,6 +22,7 @@ from promptgym.runs.curve import read_curve, write_png
 from promptgym.runs.display import Display, NoDisplay
 from promptgym.runs.folder import RunFolder
 from promptgym.scoring import Budget
+from promptgym.scoring.store import CacheSpec
 from promptgym.search import Candidate, Optimizer, Result
 from promptgym.tasks import Task, load_task, split_hash
 from promptgym.types import JSON
@@ -90,7 +91,15 @@ class Experiment:
             load_model(self.model, **self.model_options),
         )
 
-    def problem(self, task: Task, model: LanguageModel, events: EventSink | None = None) -> Problem:
+    def problem(
+        self,
+        task: Task,
+        model: LanguageModel,
+        events: EventSink | None = None,
+        *,
+        cache: CacheSpec = None,
+        max_failures: float = 0.5,
+    ) -> Problem:
         """Put the problem together."""
         return Problem(
             task,
@@ -100,6 +109,8 @@ class Experiment:
             template=self.template,
             initial_prompt=self.initial_prompt,
             events=events,
+            cache=cache,
+            max_failures=max_failures,
         )
 
     def config(self, task: Task, model: LanguageModel) -> JSON:
@@ -120,6 +131,8 @@ def run_experiment(
     resume: bool = False,
     display: Display | None = None,
     report: bool = True,
+    cache: CacheSpec = None,
+    max_failures: float = 0.5,
 ) -> JSON:
     """Train, choose on dev, ask test once, and leave everything in a run folder.
 
@@ -129,13 +142,15 @@ def run_experiment(
         resume: continue an interrupted run.
         display: what shows the progress; None shows nothing.
         report: also write report.html, which asks the model a little more (words x dev examples).
+        cache: the cache that outlives the run, as `Problem` takes it; no part of `config.json`.
+        max_failures: share of failed evaluations above which the run stops; no part of it, either.
 
     Returns:
         The content of `result.json`.
 
     Raises:
         ConfigError: for a folder that holds something else, naming what differs.
-        KeyboardInterrupt: passed on; what is in the folder can be resumed.
+        TooManyFailures, KeyboardInterrupt: passed on; what is in the folder can be resumed.
     """
     Budget.of(experiment.budget)  # a mistake is told before a model is loaded
     optimizer = experiment.build()
@@ -145,7 +160,9 @@ def run_experiment(
     if run.finished:
         return run.result()
     shown = display if display is not None else NoDisplay()
-    problem = experiment.problem(task, model, Tee(run.log, shown))
+    problem = experiment.problem(
+        task, model, Tee(run.log, shown), cache=cache, max_failures=max_failures
+    )
     with ExitStack() as stack:
         stack.enter_context(shown)
         run.log.emit("session", promptgym=__version__, resume=resume)
@@ -173,10 +190,7 @@ def record_of(result: Result, problem: Problem, task: Task) -> JSON:
     rows: dict[str, list[JSON | None]] = {"dev": [None] * 3, "test": [None] * 3}
     for split in rows:
         if getattr(task, split):
-            measured = evaluate(
-                list(prompts.values()), task, problem.model, split=split, template=problem.template
-            )
-            rows[split] = [*measured.rows()]
+            rows[split] = [*held_out(list(prompts.values()), problem, task, split)]
     dev, test = rows["dev"], rows["test"]
     compared = [
         {"name": name, "prompt": prompt.to_json(), "dev": dev[i], "test": test[i]}

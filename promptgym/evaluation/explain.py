@@ -59,7 +59,9 @@ class Change:
 
 def own_scorer(problem: Problem) -> Scorer:
     """Return a scorer with a ledger of its own: explaining is not part of a run's budget."""
-    return Scorer(problem.task, problem.model, problem.template, ledger=Ledger())
+    return Scorer(
+        problem.task, problem.model, problem.template, ledger=Ledger(), store=problem.store
+    )
 
 
 def word_effects(problem: Problem, prompt: Prompt, most: int = 40) -> list[WordEffect]:

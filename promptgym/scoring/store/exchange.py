@@ -50,6 +50,9 @@ def export_store(store: ScoreStore, path: str | Path, model: str | None = None) 
 
     Returns:
         The number of rows written.
+
+    Raises:
+        ConfigError: if the store cannot be used.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +65,8 @@ def export_store(store: ScoreStore, path: str | Path, model: str | None = None) 
 
             put(HEADER)
             count = store.run(lambda c: _export(c, put, model), 0)
+        if store.off:
+            raise ConfigError(f"{store!r} cannot be used: {store.off}")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
