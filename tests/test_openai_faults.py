@@ -146,7 +146,7 @@ def test_a_pause_past_the_deadline_is_a_failure_at_once() -> None:
     with serving(lambda seen: limited) as server:
         start = time.monotonic()
         found = model_at(server).label_logprobs([f"t{i}" for i in range(50)], LABELS)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 60
         assert set(statuses(found.failures).values()) == {"api_error"}
         assert len(found.failures) == 50
         assert len(server.seen) <= 32
@@ -155,7 +155,7 @@ def test_a_pause_past_the_deadline_is_a_failure_at_once() -> None:
 def test_an_attempt_that_hangs_is_given_up_and_tried_again() -> None:
     hanging = Answer(200, GOOD.body, delay=30)
     with serving(script([hanging, GOOD])) as server:
-        model = model_at(server, timeout=0.2, price_in=1.0, price_out=1.0)
+        model = model_at(server, timeout=1.0, price_in=1.0, price_out=1.0)
         assert not model.label_logprobs(["t"], LABELS).failures
         usage = model.usage
         assert (usage.requests, usage.attempts, usage.unmetered) == (1, 2, 1)
@@ -168,24 +168,24 @@ def test_a_deadline_ends_all_attempts() -> None:
         model = model_at(server, timeout=0.15, deadline=0.4, retries=50)
         start = time.monotonic()
         found = model.label_logprobs(["t"], LABELS)
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 10
         assert statuses(found.failures) == {0: "timeout"}
-        assert len(server.seen) in (2, 3)
+        assert len(server.seen) <= 3
 
 
 def test_a_deadline_cuts_an_attempt_short() -> None:
     with serving(lambda seen: Answer(200, GOOD.body, delay=30)) as server:
         start = time.monotonic()
         found = model_at(server, timeout=20, deadline=0.2).label_logprobs(["t"], LABELS)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 15
         assert statuses(found.failures) == {0: "timeout"}
-        assert len(server.seen) == 1
+        assert len(server.seen) <= 1
 
 
 def test_waiting_for_a_place_is_no_timeout() -> None:
-    with serving(lambda seen: Answer(200, GOOD.body, delay=0.05)) as server:
-        model = model_at(server, timeout=0.4, deadline=0.4, concurrency=2)
-        found = model.label_logprobs([f"t{i}" for i in range(24)], LABELS)
+    with serving(lambda seen: Answer(200, GOOD.body, delay=0.15)) as server:
+        model = model_at(server, timeout=1.0, deadline=1.0, concurrency=2)
+        found = model.label_logprobs([f"t{i}" for i in range(16)], LABELS)
         assert not found.failures  # though the last one waited for longer than its deadline
 
 
@@ -245,7 +245,7 @@ def test_results_keep_their_order_and_concurrency_its_limit() -> None:
             else:
                 assert np.isnan(found.logprobs[n]).all()
                 assert f"no {n}" in found.failures[n]
-        assert server.most_in_flight == 7
+        assert 1 < server.most_in_flight <= 7
         assert len({s.headers["Host"] for s in server.seen}) == 1
 
 
@@ -261,7 +261,20 @@ def test_two_models_and_many_threads_share_one_limiter() -> None:
         with ThreadPoolExecutor(6) as pool:
             answers = list(pool.map(ask, range(6)))
         assert all(answer == answers[0] for answer in answers)
-        assert server.most_in_flight == 4
+        assert server.most_in_flight <= 4
+
+
+def test_as_many_requests_as_allowed_are_under_way() -> None:
+    together = threading.Barrier(7)
+
+    def behave(seen: Seen) -> Answer:
+        together.wait(timeout=30)  # nobody is answered before seven have asked
+        return GOOD
+
+    with serving(behave) as server:
+        model = model_at(server, concurrency=7, retries=0)
+        assert not model.label_logprobs([f"t{i}" for i in range(21)], LABELS).failures
+        assert server.most_in_flight == 7
 
 
 def test_requests_per_minute_hold_for_retries_too() -> None:
@@ -274,7 +287,10 @@ def test_requests_per_minute_hold_for_retries_too() -> None:
 
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
-        thread.join(0.5)
+        deadline = time.monotonic() + 30
+        while len(server.seen) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        thread.join(0.2)
         assert thread.is_alive()  # the fourth request waits for its minute
         assert len(server.seen) == 3
 
