@@ -67,9 +67,11 @@ format: $(VENV)/.installed  ## let ruff put the code in order
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: $(VENV)/.installed  ## measure speed on this machine: import, scoring, environment steps
+bench: $(VENV)/.installed  ## measure speed on this machine: import, scoring, cache, environment steps
 	$(PY) benchmarks/import_time.py
 	$(PY) benchmarks/scoring.py
+	$(PY) benchmarks/overhead.py --store
+	$(PY) benchmarks/cache.py
 	$(PY) benchmarks/env_steps.py --seconds 5
 
 docs: $(VENV)/.docs-installed  ## build the documentation into site/

@@ -251,6 +251,9 @@ def test_the_default_is_on_for_models_over_a_network_and_off_for_others() -> Non
     assert Problem(TASK, local).store is None
     found = Problem(TASK, remote).store
     assert found is not None and found.path == Path(default_place()) / "scores.sqlite"
+    counting = Watched()
+    counting.usage = None  # type: ignore[attr-defined]
+    assert Problem(TASK, counting).store is found, "who counts use is asked over a network"
     assert Problem(TASK, remote, cache=False).store is None
     assert Problem(TASK, remote, cache="off").store is None
     assert Problem(TASK, local, cache=True).store is found

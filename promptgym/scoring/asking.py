@@ -29,11 +29,16 @@ class Answers:
     reasons: Mapping[int, str]
 
 
+def is_remote(model: LanguageModel) -> bool:
+    """Return whether a model is asked over a network: it says so (`remote`), or counts its use."""
+    return bool(getattr(model, "remote", hasattr(model, "usage")))
+
+
 class Asker:
     """Asks a model about texts: for labels if there are words for them, else for completions.
 
-    One call at a time, unless the model says `remote = True`: models of this machine keep state
-    (key/values of prefixes) that two threads must not touch at once.
+    One call at a time, unless the model is remote: models of this machine keep state (key/values of
+    prefixes) that two threads must not touch at once.
     """
 
     def __init__(self, model: LanguageModel, words: tuple[str, ...] | None, sampling: Sampling):
@@ -66,7 +71,7 @@ class Asker:
 
     def ask(self, texts: Sequence[str]) -> Answers:
         """Ask about texts in one call."""
-        if getattr(self.model, "remote", False):
+        if is_remote(self.model):
             return self._ask(texts)
         with self._lock:
             return self._ask(texts)

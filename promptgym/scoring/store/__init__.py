@@ -16,9 +16,9 @@ PostgreSQL or no cache. Tables carry the version of their layout in their names,
 different layouts share a place and leave each other alone.
 
 **On or off.** `open_store` reads the `cache` argument of `Problem` and the option `--cache`. Left
-out, the cache is used for models that are asked over a network (`model.remote` is true) and not for
-models of this machine, whose runs then depend on nothing but their seed. A ledger is charged the
-same whether the store or the model answers.
+out, the cache is used for models that are asked over a network (`remote` is true, or they count
+their `usage`) and not for models of this machine, whose runs then depend on nothing but their seed.
+A ledger is charged the same whether the store or the model answers.
 
 **Trouble.** A file that is no database, or a damaged one, is renamed out of the way with a
 `CacheWarning` and a new one begun; a healthy database of another program is left as it is and a

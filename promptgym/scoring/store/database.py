@@ -12,6 +12,7 @@ from typing import Any, Literal
 from sqlalchemy import (
     BigInteger,
     Column,
+    Dialect,
     Engine,
     Float,
     Insert,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    TypeDecorator,
     create_engine,
     event,
 )
@@ -33,6 +35,17 @@ APPLICATION = 0x50474D43
 WAIT = 60.0
 """Seconds to wait for another process's write."""
 DAMAGED = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class Bytes(TypeDecorator[bytes]):
+    """A blob that is handed on as the driver gives it: both drivers give bytes."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> None:
+        """Process nothing: this runs once a value of a large read."""
+
 
 metadata = MetaData()
 settings = Table(
@@ -58,10 +71,10 @@ answers = Table(
     f"promptgym_answers_{LAYOUT}",
     metadata,
     Column("setting", LargeBinary(16), primary_key=True),
-    Column("prompt", LargeBinary(16), primary_key=True),
-    Column("examples", LargeBinary(16), primary_key=True),
-    Column("answers", LargeBinary, nullable=False),
-    Column("tokens", LargeBinary, nullable=False),
+    Column("prompt", Bytes(16), primary_key=True),
+    Column("examples", Bytes(16), primary_key=True),
+    Column("answers", Bytes, nullable=False),
+    Column("tokens", Bytes, nullable=False),
     Column("check", BigInteger, nullable=False),
     Column("written", Float, nullable=False),  # seconds since 1970
 )

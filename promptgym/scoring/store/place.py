@@ -9,6 +9,7 @@ from pathlib import Path
 
 from promptgym.errors import ConfigError, ExtraMissingError
 from promptgym.llms import LanguageModel
+from promptgym.scoring.asking import is_remote
 from promptgym.scoring.store.store import ScoreStore
 
 VARIABLE = "PROMPTGYM_CACHE"
@@ -34,8 +35,8 @@ def open_store(cache: CacheSpec, model: LanguageModel) -> ScoreStore | None:
     """Return the store that a `cache` argument means for a model, or None for none.
 
     Args:
-        cache: None for the default (on for models that say `remote = True`, off for others); True
-            or "on" for the default place; False or "off" for none; else the place itself.
+        cache: None for the default (on for models asked over a network, off for others); True or
+            "on" for the default place; False or "off" for none; else the place itself.
         model: the model that is to be asked.
 
     Raises:
@@ -45,7 +46,7 @@ def open_store(cache: CacheSpec, model: LanguageModel) -> ScoreStore | None:
     if isinstance(cache, ScoreStore):
         return cache
     if cache is None:
-        cache = bool(getattr(model, "remote", False))
+        cache = is_remote(model)
     if cache is False or cache == "off":
         return None
     return store_at(default_place() if cache is True or cache == "on" else cache)
