@@ -137,6 +137,12 @@ def test_a_run_that_fails_too_often_says_how_to_go_on(
     assert json.loads(record)["best"]["dev"]["failures"] == 0
 
 
+def test_evaluate_tells_failures_by_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    Counted.failing = True
+    ask = ("evaluate", "--prompt", "", "--task", "author", "--model", "counted:x", "--limit", "30")
+    assert "30 timeout; 0.000 with them" in run(capsys, *ask)
+
+
 def test_a_dry_run_prints_what_a_run_would_cost(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -146,6 +152,10 @@ def test_a_dry_run_prints_what_a_run_would_cost(
     table = run(capsys, *(a for a in search(tmp_path / "a", "--dry-run") if a != "--json"))
     assert "queries" in table and "unknown" in table and "was not asked" in table
     assert Counted.texts == 0 and not (tmp_path / "a").exists()
+    ask = ("evaluate", "--prompt", "", "--prompt", "alpha", "--task", "author")
+    ask = (*ask, "--model", "counted:x", "--limit", "30")
+    assert json.loads(run(capsys, *ask, "--dry-run", "--json"))["queries"] == 60
+    assert "was not asked" in run(capsys, *ask, "--dry-run") and Counted.texts == 0
     with pytest.raises(SystemExit):
         main([str(a) for a in search(tmp_path / "a", *options)])
     assert "is not known" in capsys.readouterr().err

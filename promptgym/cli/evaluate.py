@@ -50,6 +50,7 @@ def evaluate(
     more_task: o.TaskOptions = None,
     more_model: o.ModelOptions = None,
     cache: o.Cache = None,
+    dry_run: o.DryRun = False,
     as_json: o.AsJson = False,
 ) -> None:
     """Score prompts on a held-out split; their 95 % intervals are over its examples."""
@@ -77,7 +78,8 @@ def evaluate(
         raise ConfigError("nothing to evaluate: give --prompt TEXT or --run DIR")
     if "task" not in setup:
         raise ConfigError("give --task T, or --run DIR to take the run's")
-    measure(asked, {**setup, "cache": cache}, split, limit, as_json)
+    setup["cache"] = cache
+    (project if dry_run else measure)(asked, setup, split, limit, as_json)
 
 
 def from_run(folder: Path) -> tuple[JSON, JSON]:
@@ -105,7 +107,32 @@ def measure(
     for row in result["prompts"]:
         score = "-" if row["value"] is None else f"{row['value']:.3f}"
         ends = interval(row["low"], row["high"])
-        rows.append([score, ends, str(row["failures"]), prompt_cell(row["prompt"])])
+        rows.append([score, ends, failed_cell(row), prompt_cell(row["prompt"])])
     print_table([result["metric"], "95 % interval", "failed", "prompt"], rows, "rlr")
     count = result["prompts"][0]["examples"]
     print(f"\n{count} {split} examples of {result['task']}, model {result['model']}")
+
+
+def failed_cell(row: JSON) -> str:
+    """Return the failures of a prompt, their kinds, and the score that counts them as 0."""
+    if not row["failures"]:
+        return "0"
+    kinds = ", ".join(f"{count} {kind}" for kind, count in row["statuses"].items())
+    counted = row["value_with_failures"]
+    return f"{kinds}" + ("" if counted is None else f"; {counted:.3f} with them")
+
+
+def project(
+    asked: list[str | JSON], setup: JSON, split: str, limit: int | None, as_json: bool
+) -> None:
+    """Print what measuring would cost, without asking the model."""
+    from promptgym.evaluation.projection import project_evaluation
+
+    found = project_evaluation(asked, split=split, limit=limit, **setup)
+    if as_json:
+        print_json(found)
+        return
+    usd = "unknown" if found["usd"] is None else f"{found['usd']:,.4f}"
+    counts = [f"{found[kind]:,}" for kind in ("queries", "calls", "tokens")]
+    print_table(["queries", "calls", "tokens", "USD"], [[*counts, usd]], "rrrr")
+    print(f"\ndry run: {setup['model']} was not asked")

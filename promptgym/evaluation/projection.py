@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from promptgym.errors import ConfigError
-from promptgym.evaluation.evaluate import evaluate
+from promptgym.evaluation.evaluate import PromptLike, evaluate
 from promptgym.evaluation.experiment import Experiment
-from promptgym.llms import Completion, Kind, LabelLogprobs, LanguageModel, Sampling
+from promptgym.llms import Completion, Kind, LabelLogprobs, LanguageModel, Sampling, load_model
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.scoring import Budget, Ledger
@@ -155,6 +155,33 @@ def project(experiment: Experiment, seconds: float = 30.0) -> JSON:
         "total": total,
         "measured": share,
     }
+
+
+def project_evaluation(
+    prompts: Sequence[PromptLike],
+    task: str | Task,
+    model: str | LanguageModel,
+    *,
+    model_options: JSON | None = None,
+    **options: Any,
+) -> JSON:
+    """Return what `evaluate` would cost: queries, calls, tokens and usd (None: unknown).
+
+    Args:
+        prompts: what would be evaluated.
+        task: as `evaluate` takes it.
+        model: as `evaluate` takes it.
+        model_options: further arguments of `load_model`.
+        options: further arguments of `evaluate`.
+    """
+    if isinstance(model, str):
+        model = load_model(model, **(model_options or {}))
+    stand_in = StandIn(model, float("inf"))
+    spent = evaluate(prompts, task, stand_in, **{**options, "cache": False}).spent
+    ledger = Ledger()
+    ledger.charge(**{kind: spent[kind] for kind in KINDS})
+    ledger.charge(usd=stand_in.usage.known_usd, unpriced=stand_in.usage.unpriced)
+    return _counts(ledger)
 
 
 def _counts(ledger: Ledger, share: float = 1.0) -> JSON:
