@@ -47,6 +47,8 @@ class ShellOptions:
         """Refuse values that mean nothing."""
         if self.shaping not in SHAPINGS:
             raise ConfigError(f"shaping must be one of {SHAPINGS}, got {self.shaping!r}")
+        if self.reward_scale is not None and not self.reward_scale > 0:
+            raise ConfigError(f"reward_scale must be positive or None, got {self.reward_scale}")
         if self.archive < 0 or not 0 <= self.archive_probability <= 1:
             raise ConfigError(
                 "archive must be >= 0 and archive_probability in [0, 1], got "

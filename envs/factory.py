@@ -26,8 +26,10 @@ import json
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
+from inspect import signature
 from typing import Any
 
+from promptgym.arguments import check_arguments, hints
 from promptgym.envs.episode import ShellOptions
 from promptgym.envs.mdp import PromptMDP
 from promptgym.envs.shell import PromptEnv
@@ -77,11 +79,13 @@ def entry_points(
             )
         elif not isinstance(problem, Problem):
             raise ConfigError(f"problem must be a Problem, got {type(problem).__name__}")
-        try:
-            made = mdp(problem, **own)
-        except TypeError as error:
-            raise ConfigError(f"{getattr(mdp, '__name__', mdp)}: {error}") from error
-        return made, ShellOptions(**{**shell_defaults, **shell})
+        name = getattr(mdp, "__name__", str(mdp))
+        check_arguments(name, hints(ShellOptions), shell, ConfigError)
+        known = {key: hint for key, hint in hints(mdp).items() if key != "problem"}
+        if any(p.kind is p.VAR_KEYWORD for p in signature(mdp).parameters.values()):
+            known = dict.fromkeys(own, Any) | known
+        check_arguments(name, known, own, ConfigError)
+        return mdp(problem, **own), ShellOptions(**{**shell_defaults, **shell})
 
     def make(*, render_mode: str | None = None, **arguments: Any) -> PromptEnv:
         """Make the scalar environment; see `promptgym.envs.factory` for the arguments."""

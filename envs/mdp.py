@@ -146,9 +146,18 @@ class PromptMDP(ABC):
         return replace(state, step=state.step + 1, edit="illegal: nothing done", no_op=True)
 
     def allows(self, mask: BoolArray, action: Action) -> bool:
-        """Return whether a flat mask allows an action (in each of its heads)."""
+        """Return whether a flat mask allows an action (in each of its heads).
+
+        Raises:
+            ConfigError: if it is no action at all, legal or not.
+        """
+        sizes, choices = head_sizes(self.action_space), np.ravel(np.asarray(action))
+        if len(choices) != len(sizes) or not np.issubdtype(choices.dtype, np.integer):
+            raise ConfigError(
+                f"an action of {self.action_space} is {len(sizes)} whole numbers, got {action!r}"
+            )
         offset = 0
-        for size, choice in zip(head_sizes(self.action_space), np.ravel(action), strict=True):
+        for size, choice in zip(sizes, choices, strict=True):
             if not 0 <= int(choice) < size or not mask[offset + int(choice)]:
                 return False
             offset += size

@@ -178,6 +178,8 @@ class PromptEdit(PromptMDP):
                 f"horizon must be >= 2 and 0 <= min_words <= max_words, got horizon {horizon}, "
                 f"min_words {min_words}, max_words {self.max_words}"
             )
+        if self.max_demonstrations < 0:
+            raise ConfigError(f"max_demonstrations must be >= 0, got {self.max_demonstrations}")
         if self.max_demonstrations and not places:
             raise ConfigError(
                 f"max_demonstrations={self.max_demonstrations} needs a task with a `pool` (it has "

@@ -18,7 +18,7 @@ from promptgym.errors import ConfigError
 from promptgym.types import JSON, BoolArray
 
 RENDER_MODES = ("ansi", "human")
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class PromptEnv(gym.Env[Any, Any]):
@@ -107,6 +107,7 @@ class PromptEnv(gym.Env[Any, Any]):
         """
         return {
             "version": STATE_VERSION,
+            "of": identity(self.mdp),
             "episode": self.episode.get_state(),
             "rng": deepcopy(self.np_random.bit_generator.state),
         }
@@ -115,9 +116,9 @@ class PromptEnv(gym.Env[Any, Any]):
         """Go on from what `get_state` returned, here or in an environment made alike.
 
         Raises:
-            ConfigError: if the state is of another version.
+            ConfigError: if the state is of another version or environment.
         """
-        check_version(state)
+        check_state(state, self.mdp)
         self.episode.set_state(state["episode"])
         self.np_random = generator(state["rng"])
 
@@ -167,12 +168,24 @@ def check_render_mode(mode: str | None) -> str | None:
     return mode
 
 
-def check_version(state: JSON) -> None:
-    """Refuse a state written by another version."""
-    if state.get("version") != STATE_VERSION:
+def identity(mdp: PromptMDP) -> JSON:
+    """Return what has to be the same where a state is taken up: environment, task, vocabulary."""
+    return {
+        "environment": type(mdp).__name__,
+        "task": mdp.problem.task.name,
+        "words": len(mdp.vocabulary),
+    }
+
+
+def check_state(state: JSON, mdp: PromptMDP) -> None:
+    """Refuse a state written by another version or by another environment."""
+    version = state.get("version") if isinstance(state, dict) else None
+    if version != STATE_VERSION:
         raise ConfigError(
-            f"the state has version {state.get('version')!r}, this promptgym reads {STATE_VERSION}"
+            f"the state has version {version!r}, this promptgym reads {STATE_VERSION}"
         )
+    if state.get("of") != identity(mdp):
+        raise ConfigError(f"the state is of {state.get('of')}, this environment is {identity(mdp)}")
 
 
 def generator(state: JSON) -> np.random.Generator:

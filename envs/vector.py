@@ -22,9 +22,10 @@ from promptgym.envs.shell import (
     PromptEnv,
     check_options,
     check_render_mode,
-    check_version,
+    check_state,
     frozen,
     generator,
+    identity,
     thaw,
 )
 from promptgym.errors import ConfigError
@@ -148,6 +149,8 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
             A transition a sub-environment, and, by index, the first observation and info of the
             episodes that began in the same step as another ended ("SameStep").
         """
+        if len(actions) != self.num_envs:
+            raise ConfigError(f"{self.num_envs} sub-environments, but {len(actions)} actions")
         resetting = self._done & (self.autoreset_mode is AutoresetMode.NEXT_STEP)
         prompts: list[Prompt | None] = []
         starts: dict[int, PromptState] = {}
@@ -211,6 +214,7 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
         """Return the whole state as plain JSON; what was spent is not part of it."""
         return {
             "version": STATE_VERSION,
+            "of": identity(self.mdp),
             "episodes": [e.get_state() for e in self.episodes],
             "rngs": [deepcopy(self._rng(i).bit_generator.state) for i in range(self.num_envs)],
             "done": self._done.tolist(),
@@ -220,9 +224,10 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
         """Go on from what `get_state` returned, here or in an environment made alike.
 
         Raises:
-            ConfigError: if the state is of another version or number of sub-environments.
+            ConfigError: if the state is of another version, environment or number of
+                sub-environments.
         """
-        check_version(state)
+        check_state(state, self.mdp)
         if len(state["episodes"]) != self.num_envs:
             raise ConfigError(
                 f"the state has {len(state['episodes'])} sub-environments, this has {self.num_envs}"

@@ -28,7 +28,11 @@ def hints(taker: Callable[..., Any]) -> dict[str, Any]:
         known = get_type_hints(source)
     except NameError:  # a name that is imported for type checkers only
         known = {}
-    return {name: known.get(name, Any) for name in inspect.signature(taker).parameters}
+    return {
+        name: known.get(name, Any)
+        for name, parameter in inspect.signature(taker).parameters.items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
 
 
 def check_arguments(
@@ -65,7 +69,8 @@ def checked(error: type[PromptGymError]) -> Callable[[Callable[P, T]], Callable[
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
             known = hints(function)
             given = {**dict(zip(known, args, strict=False)), **kwargs}
-            check_arguments(function.__name__, known, given, error)
+            who = function.__qualname__.removesuffix(".__init__")
+            check_arguments(who, known, given, error)
             return function(*args, **kwargs)
 
         return call

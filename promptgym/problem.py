@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from promptgym.errors import TaskError
+from promptgym.arguments import checked
+from promptgym.errors import ConfigError, TaskError
 from promptgym.llms import LanguageModel, load_model
 from promptgym.prompts import Example, Prompt, Template
 from promptgym.rewards import Reward, RewardSpec, make_reward
@@ -30,6 +31,7 @@ class Problem:
         events: where everything that happens is said.
     """
 
+    @checked(ConfigError)
     def __init__(
         self,
         task: Task,
@@ -61,7 +63,8 @@ class Problem:
             max_failures: share of failed evaluations above which scoring stops.
 
         Raises:
-            TaskError, TemplateError, ModelError, RewardError: the part that does not fit.
+            TaskError, TemplateError, ModelError, RewardError, ConfigError: the part that does not
+                fit.
         """
         self.task = task.closed()
         if not task.train:
@@ -78,6 +81,8 @@ class Problem:
             store=open_store(cache, model),
             max_failures=max_failures,
         )
+        if vocabulary is not None and not len(vocabulary):
+            raise ConfigError("the vocabulary is empty; leave it out to take the task's own")
         self.vocabulary = tuple(vocabulary or task.vocabulary or words_of(task))
         start = task.manual_prompts[0] if initial_prompt is None else initial_prompt
         self.initial_prompt = Prompt.of(start)
@@ -185,9 +190,16 @@ def make_problem(
         task_options: further arguments of `load_task`.
         model_options: further arguments of `load_model`.
         options: further arguments of `Problem`.
+
+    Raises:
+        TaskError, TemplateError, ModelError, RewardError, ConfigError: the part that does not fit.
     """
     if isinstance(task, str):
         task = load_task(task, **(task_options or {}))
     if isinstance(model, str):
         model = load_model(model, **(model_options or {}))
+    if not isinstance(task, Task):
+        raise ConfigError(f"task must be a Task or what load_task takes, got {task!r}")
+    if not hasattr(model, "label_logprobs"):
+        raise ConfigError(f"model must be a model or what load_model takes, got {model!r}")
     return Problem(task, model, **options)

@@ -15,7 +15,7 @@ from gymnasium.error import ResetNeeded
 
 import promptgym
 from promptgym.envs import PromptEdit, PromptEnv, ShellOptions, sample_action
-from promptgym.errors import ConfigError
+from promptgym.errors import ConfigError, PromptGymError
 from promptgym.problem import Problem
 from promptgym.registration import ENVIRONMENTS
 from promptgym.testing import check_prompt_env, transparent_task
@@ -273,6 +273,16 @@ def test_state_moves_to_another_environment() -> None:
         assert one.reset()[1]["prompt"] == two.reset()[1]["prompt"]
     with pytest.raises(ConfigError, match="version"):
         two.set_state({"version": 99})
+    with pytest.raises(ConfigError, match=r"the state is of .*PromptToken.*this environment is"):
+        two.set_state(make("token").unwrapped.get_state())
+
+
+@pytest.mark.parametrize("action", [None, 0, [0, 0], [0.5, 0.0, 0.0], [0, 0, 0, 0, 0], "go"])
+def test_what_is_no_action_is_refused(action: Any) -> None:
+    env = make("edit").unwrapped
+    env.reset(seed=0)
+    with pytest.raises(ConfigError, match="3 whole numbers, got"):
+        env.step(action)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +292,11 @@ def test_state_moves_to_another_environment() -> None:
         ({"archive": -1}, "archive"),
         ({"reward": "gap"}, "beside `problem`"),
         ({"problem": "author"}, "must be a Problem"),
-        ({"horizen": 3}, "horizen"),
+        ({"horizen": 3}, "did you mean 'horizon'"),
+        ({"horizon": "8"}, "horizon takes int, got '8'"),
+        ({"max_demonstrations": -1}, "max_demonstrations must be >= 0"),
+        ({"archive": "x"}, "archive takes int"),
+        ({"reward_scale": 0}, "reward_scale must be positive"),
         ({"render_mode": "rgb_array"}, "render_mode"),
     ],
 )
@@ -291,6 +305,22 @@ def test_wrong_arguments_are_named(options: dict[str, Any], message: str) -> Non
 
     with pytest.raises(ConfigError, match=message):
         make_edit(**{"problem": problem_for("edit"), **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": None}, "task must be a Task"),
+        ({"model": 3}, "model must be a model"),
+        ({"task_options": {"lables": []}}, "did you mean 'labels'"),
+        ({"vocabulary": "words"}, "vocabulary takes"),
+        ({"vocabulary": [1]}, "vocabulary takes"),
+        ({"vocabulary": []}, "vocabulary is empty"),
+    ],
+)
+def test_wrong_problems_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(PromptGymError, match=message):
+        gym.make("PromptEdit-v0", **options)
 
 
 def test_an_environment_can_be_put_together_by_hand() -> None:

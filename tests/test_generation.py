@@ -130,6 +130,8 @@ def test_what_cannot_be_loaded_is_named(built: Any, tmp_path: Path) -> None:
         load_model(built("causal", "gpt2"), quantize=True)
     with pytest.raises(ModelError, match="float64"):
         load_model(built("causal", "gpt2"), dtype="float64")
+    with pytest.raises(ModelError, match="device 'cuda:99'"):
+        load_model(built("causal", "gpt2"), device="cuda:99")
     with pytest.raises(ModelError, match="JSON"):
         load_model("hf:x", dtype=torch.float32)
     (tmp_path / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')

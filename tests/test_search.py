@@ -263,3 +263,9 @@ def test_packing_an_array_is_exact(array: np.ndarray[Any, Any]) -> None:
     back = unpack(json.loads(json.dumps(pack(array))))
     assert back.dtype == array.dtype and back.shape == array.shape
     assert back.tobytes() == array.tobytes()
+
+
+def test_a_seed_that_no_generator_takes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="seed must be at least 0, got -1"):
+        Script().optimize(make(), seed=-1, checkpoint_dir=tmp_path)
+    assert not any(tmp_path.iterdir())

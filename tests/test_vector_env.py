@@ -209,3 +209,10 @@ def test_processes_give_the_same() -> None:
 def test_at_least_one_sub_environment(number: int) -> None:
     with pytest.raises(ConfigError, match="num_envs"):
         make_vec("edit", number, AutoresetMode.NEXT_STEP)
+
+
+def test_one_action_is_needed_for_each_sub_environment() -> None:
+    vector = make_vec("edit", 3, AutoresetMode.NEXT_STEP)
+    vector.reset(seed=0)
+    with pytest.raises(ConfigError, match="3 sub-environments, but 2 actions"):
+        vector.step(vector.action_space.sample()[:2])

@@ -74,9 +74,17 @@ class TransformersOptions:
         return out
 
     def resolved_device(self, spec: str) -> torch.device:
-        """Return the device, "auto" resolved."""
+        """Return the device, "auto" resolved.
+
+        Raises:
+            ModelError: this machine has no such device.
+        """
         if self.device != "auto":
-            return torch.device(self.device)
+            try:
+                return torch.empty(0, device=self.device).device
+            except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+                first = str(error).partition("\n")[0]
+                raise ModelError(f"model {spec!r}: device {self.device!r}: {first}") from None
         embedded = ":" not in spec
         return torch.device("cuda" if torch.cuda.is_available() and not embedded else "cpu")
 

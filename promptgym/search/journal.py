@@ -257,7 +257,13 @@ def warm(scorer: Scorer, scores: Scores) -> None:
 
 
 def describe(problem: Problem, method: str, seed: int, options: JSON) -> JSON:
-    """Return what makes a run this run: the header of its journal."""
+    """Return what makes a run this run: the header of its journal.
+
+    Raises:
+        ConfigError: for a seed that no generator takes.
+    """
+    if seed < 0:
+        raise ConfigError(f"the seed must be at least 0, got {seed}")
     return {
         "method": method,
         "seed": seed,

@@ -110,8 +110,9 @@ class Selection:
         best = self.choose()
         if best is None:
             raise PromptGymError(
-                "no prompt was scored completely: the budget is smaller than one pass over the "
-                f"training split ({len(self.problem.task.train)} queries), or every call failed"
+                "no prompt was scored completely: what the budget leaves beside the choice on dev "
+                "is smaller than one pass over the training split "
+                f"({len(self.problem.task.train)} queries), or every call failed"
             )
         asked = [self._with_dev(c) for p, c in self.known.items() if p in self.dev]
         asked.sort(key=lambda c: (-(c.dev or 0.0), -c.reward))
