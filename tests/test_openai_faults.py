@@ -393,6 +393,28 @@ def test_the_key_is_sent_and_appears_nowhere(caplog: pytest.LogCaptureFixture) -
         assert caplog.records
 
 
+def test_a_key_at_the_edge_of_what_is_shown_is_not_cut_but_hidden() -> None:
+    answers = {
+        "plain": lambda said: Answer(500, said.encode()),
+        "garbage": lambda said: Answer(200, said.encode()),
+        "error": lambda said: Answer(400, {"error": {"message": said}}),
+        "refusal": lambda said: chat(None, message={"refusal": said}),
+        "label": lambda said: chat(said),
+        "sorry": lambda said: chat(f"I'm sorry, I can't help. {said}"),
+    }
+
+    def behave(seen: Seen) -> Answer:
+        kind, length = seen.body["messages"][-1]["content"].split()
+        return answers[kind]("x" * int(length) + " " + seen.headers["Authorization"].split()[1])
+
+    with serving(behave) as server:
+        texts = [f"{kind} {length}" for kind in answers for length in range(60, 210, 3)]
+        found = model_at(server, retries=0, give_up_after=1000).label_logprobs(texts, LABELS)
+        assert len(found.failures) == len(texts)
+        shown = "".join(found.failures.values())
+        assert not [n for n in range(6, len(SECRET)) if SECRET[:n] in shown]
+
+
 def test_errors_at_loading_do_not_show_the_key() -> None:
     def refuse(seen: Seen) -> Answer:
         header = seen.headers["Authorization"]

@@ -12,7 +12,7 @@ from promptgym.llms.openai import wire
 from promptgym.llms.openai.client import Reply, Server
 from promptgym.llms.openai.logprobs import generated_tokens, joined, tail_logprob
 from promptgym.llms.openai.options import OpenAIOptions
-from promptgym.llms.openai.parser import SHOWN, LabelParser, is_refusal
+from promptgym.llms.openai.parser import LabelParser, is_refusal
 from promptgym.llms.openai.prices import Meter, tokens_of
 from promptgym.llms.openai.retry import Fault, Policy, Streak
 
@@ -191,8 +191,8 @@ class Asker:
         return Answer(values, None, reply.attempts, tokens)
 
     def _clean(self, fault: Fault) -> Fault:
-        """Return a fault of an answer's content without anything secret."""
-        what = self.server().scrub(fault.what)
+        """Return a fault of an answer's content without anything secret, cut."""
+        what = self.server().short(fault.what)
         return Fault(fault.status, what, item=fault.item)
 
 
@@ -215,8 +215,6 @@ def read_echo(
 
 def _no_label(answer: str) -> Fault:
     """Return the fault of an answer that names no label."""
-    line = " ".join(answer.split())
-    shown = line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
     if is_refusal(answer):
-        return Fault("refused", f"the model refuses: {shown!r}", item=True)
-    return Fault("parse_error", f"the answer {shown!r} is none of the labels", item=True)
+        return Fault("refused", f"the model refuses: {answer}", item=True)
+    return Fault("parse_error", f"the answer is none of the labels: {answer or 'empty'}", item=True)

@@ -138,25 +138,24 @@ class Server:
         if http == 200 and isinstance(body, dict) and not body.get("error"):
             return body
         if http != 200 or isinstance(body, dict):
-            code, what = _error_of(body) or ("", raw[:SHOWN].decode("utf-8", "replace"))
+            code, what = _error_of(body) or ("", _text(raw))
             if http == 200 and code.isdecimal() and 400 <= int(code) < 600:
                 http = int(code)  # as routers do that have begun to answer when a model fails
-            return fault_of_answer(http, code, self._short(what), headers)
-        shown = self._short(raw[:SHOWN].decode("utf-8", "replace"))
-        return Fault("api_error", f"the answer is no JSON object: {shown!r}", True, unmetered=True)
+            return fault_of_answer(http, code, self.short(what), headers)
+        what = self.short(f"the answer is no JSON object: {_text(raw)}")
+        return Fault("api_error", what, again=True, unmetered=True)
 
     def _say(self, error: Exception) -> str:
         """Return what an exception says, without secrets."""
-        return self._short(f"{type(error).__name__}: {error}")
+        return self.short(f"{type(error).__name__}: {error}")
 
-    def _short(self, text: str) -> str:
-        """Return a text on one line, without secrets, cut."""
+    def short(self, text: str) -> str:
+        """Return a text as messages may show it: secrets replaced, on one line, cut, in that order.
+
+        A key that is cut first is not found any more, so nothing may be cut before.
+        """
         line = " ".join(self._key.scrub(text).split())
         return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
-
-    def scrub(self, text: str) -> str:
-        """Return a text with this server's key, and what looks like one, replaced."""
-        return self._key.scrub(text)
 
     def _opened(self) -> aiohttp.ClientSession:
         """Return the session; on the background loop."""
@@ -185,6 +184,11 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes | None:
         if length > LARGEST_ANSWER:
             return None
     return b"".join(parts)
+
+
+def _text(raw: bytes) -> str:
+    """Return a body as text."""
+    return raw.decode("utf-8", "replace")
 
 
 def _error_of(body: Any) -> tuple[str, str] | None:

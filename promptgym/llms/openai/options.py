@@ -149,9 +149,9 @@ class OpenAIOptions:
             self._number(spec, name, least=0)
         if not isinstance(self.body, dict):
             raise ModelError(f"model {spec!r}: body must be an object of request fields")
-        if (name := _secret_in(self.body)) is not None:
+        if (found := _secret_in(self.body)) is not None:
             raise ModelError(
-                f"model {spec!r}: the body may not hold {name}: options are written to disk; "
+                f"model {spec!r}: the body may not hold {found}: options are written to disk; "
                 "keys are read from the environment only (key_env)"
             )
         if ours := sorted(set(self.body) & set(_OURS)):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from promptgym.errors import ModelError
 
-SHOWN = 80
 _EDGES = " \t\r\n\"'`*_.,;:!?()[]{}<>"
 _QUOTES = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}  # curly ones
 _NAMED = re.compile(

@@ -121,7 +121,7 @@ def written(path: str, body: Mapping[str, Any], stop: Sequence[str]) -> Written 
     if not isinstance(message, dict):
         return Fault("api_error", "the answer's choice holds no message")
     if message.get("refusal"):
-        return Fault("refused", f"the model refuses: {str(message['refusal'])[:120]!r}", item=True)
+        return Fault("refused", f"the model refuses: {message['refusal']}", item=True)
     if choice.get("finish_reason") == "content_filter":
         return Fault("refused", "the server's content filter ended the answer", item=True)
     text = message.get("content" if path == CHAT else "text")
