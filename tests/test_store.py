@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -426,6 +427,22 @@ def test_threads_that_ask_the_same_ask_once(place: str) -> None:
     for got in results:
         np.testing.assert_array_equal(got, want)  # type: ignore[arg-type]
     assert scorer.ledger.queries == 8 * 60 and scorer.ledger.held.queries == 0
+
+
+def test_what_others_learned_since_the_first_look_is_not_asked_again() -> None:
+    model = Watched()
+    scorer = scorer_of(model, None)
+    first_look = scorer._open
+
+    def interrupted(*arguments: Any) -> Any:
+        work = first_look(*arguments)
+        scorer._open = first_look  # type: ignore[method-assign]
+        scorer.score(PROMPTS[1:4], TASK.train)
+        return work
+
+    scorer._open = interrupted  # type: ignore[method-assign]
+    assert (scorer.score(PROMPTS, TASK.train).status == OK).all()
+    assert len(model.asked) == 60
 
 
 def test_a_thread_whose_call_breaks_leaves_nothing_behind() -> None:

@@ -14,11 +14,16 @@ class Flights:
     A thread claims the prompts of one call, asks without holding the lock, writes what came and
     lands them. Whoever needs a claimed prompt waits for the landing and finds the answers in the
     cache. A thread that waits holds no claims, so nobody waits for ever.
+
+    Attributes:
+        lock: of the scorer.
+        landings: how often prompts have landed: while it stays, no other thread has written.
     """
 
     def __init__(self) -> None:
         """Start with nothing in flight."""
         self.lock = threading.RLock()
+        self.landings = 0
         self._landed = threading.Condition(self.lock)
         self._claimed: set[Prompt] = set()
 
@@ -38,6 +43,7 @@ class Flights:
         """Give prompts back, answered or not, and wake who waits for them."""
         with self.lock:
             self._claimed.difference_update(prompts)
+            self.landings += 1
             self._landed.notify_all()
 
     def wait(self) -> None:

@@ -175,6 +175,7 @@ class Scorer:
     def _look_up(self, work: Work, rows: Sequence[int]) -> None:
         """Fill in what the cache knows of some prompts."""
         with self._flights.lock:
+            work.landings = self._flights.landings
             for row in rows:
                 hit = self.cache.read(
                     work.prompts[row], work.columns, work.values[row], work.answers[row]
@@ -184,25 +185,29 @@ class Scorer:
 
     def _ask_missing(self, work: Work) -> None:
         """Ask the model for what is unknown, in calls of whole prompts, while the budget lasts."""
-        rows = [int(r) for r in np.flatnonzero((work.status != OK).any(axis=1))]
+        flights = self._flights
+        rows = work.missing(range(len(work.prompts)))
         while rows:
-            with self._flights.lock:
-                free = [r for r in rows if work.prompts[r] not in self._flights]
-                if not free:  # other threads are asking about all that is left
-                    self._flights.wait()
+            with flights.lock:
+                if work.landings != flights.landings:  # other threads have learned something
                     self._look_up(work, rows)
-                    rows = [r for r in rows if (work.status[r] != OK).any()]
+                    rows = work.missing(rows)
+                free = [r for r in rows if work.prompts[r] not in flights]
+                if not free:
+                    if rows:
+                        flights.wait()
                     continue
-                if len(free) < len(rows):  # some have landed meanwhile
-                    self._look_up(work, free)
                 batch = self._next_batch(work, free)
                 if batch is None:
                     return
-                self._flights.claim(work.prompts[row.number] for row in batch.rows)
+                flights.claim(work.prompts[row.number] for row in batch.rows)
             try:
                 self._ask(work, batch)
             finally:
-                self._flights.land(work.prompts[row.number] for row in batch.rows)
+                with flights.lock:
+                    alone = work.landings == flights.landings
+                    flights.land(work.prompts[row.number] for row in batch.rows)
+                    work.landings += alone
             done = {row.number for row in batch.rows}
             rows = [r for r in rows if r not in done]
 
