@@ -45,6 +45,8 @@ def make_optimizer(name: str, **options: Any) -> Optimizer:
         options["preset"] = preset
     module, _, attribute = table[key].partition(":")
     factory = getattr(importlib.import_module(module), attribute)
+    if "preset" in options and key in BASELINES:
+        raise ConfigError(f"{key} is a baseline and has no presets, got {options['preset']!r}")
     try:
         optimizer: Optimizer = factory(**options)
     except TypeError as error:

@@ -147,6 +147,17 @@ def test_an_interrupted_run_resumes_to_the_same_result(
     assert "resumed" in Path("broken/events.jsonl").read_text()
 
 
+def test_an_interrupt_before_the_run_has_a_folder_promises_nothing(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*args: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("promptgym.evaluation.experiment.load_task", interrupt)
+    assert train("early") == 130
+    assert capsys.readouterr().err == "interrupted; nothing was begun\n"
+
+
 def test_a_finished_run_resumes_to_its_result(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,6 +196,13 @@ REFUSED = {
     "train random_tokens --task author --budget -1": "queries must be positive",
     "train random_tokens --task author --model-options 3": "takes a JSON object",
     "train random_tokens --task author --model-options {": "is not JSON",
+    "train random_tokens --task author --reward '{1}'": "--reward '{1}' is not JSON",
+    """train random_tokens --task author --reward '{"name":"gap","right":"x"}'""": "takes float",
+    "train random_tokens --task author --template x": "has no {input}",
+    "train random_tokens --task author --preset x": "is a baseline and has no presets",
+    "train random_tokens --task author --labels a,b": "takes no labels",
+    "train random_tokens --task author --seed -1": "--seed must be at least 0",
+    "evaluate --prompt x --task author --limit 0": "limit must be at least 1",
     "train --resume nowhere": "nowhere holds no run",
     "train --resume a --out b": "name two folders",
     "train random_tokens --task author --out .": "not an empty folder",
@@ -207,6 +225,7 @@ def test_a_mistake_is_one_line_and_status_2(
     assert printed.out == ""
     assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
     assert REFUSED[line] in printed.err
+    assert not Path("runs").exists(), "what cannot start leaves no folder"
 
 
 def test_evaluate_takes_prompts_and_runs(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
+from promptgym.errors import ConfigError
+
 DEFAULT_MODEL, DEFAULT_BUDGET = "tiny", 200_000
+
+
+def checked_seed(seed: int | None) -> int | None:
+    """Pass a seed on.
+
+    Raises:
+        ConfigError: for one that no generator takes.
+    """
+    if seed is not None and seed < 0:
+        raise ConfigError(f"--seed must be at least 0, got {seed}")
+    return seed
+
 
 Agent = Annotated[
     str | None,
@@ -41,8 +55,12 @@ Cache = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Ask no model; print what it would cost, about.")
 ]
-Seed = Annotated[int | None, typer.Option(help="Seed of the method. [default: 0]")]
-PlainSeed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Seed = Annotated[
+    int | None, typer.Option(callback=checked_seed, help="Seed of the method. [default: 0]")
+]
+PlainSeed = Annotated[
+    int, typer.Option("--seed", callback=checked_seed, help="Seed of everything random.")
+]
 Out = Annotated[Path | None, typer.Option(help="The run folder. [default: runs/TASK-AGENT-N]")]
 Resume = Annotated[
     Path | None,

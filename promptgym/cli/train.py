@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -76,7 +77,7 @@ def train(
         "seed": seed,
         "preset": preset,
         "options": parse_settings(settings),
-        "reward": parse_value(reward),
+        "reward": reward_spec(reward),
         "initial_prompt": prompt,
         "template": template,
         "task_options": task_options(more_task, columns, labels),
@@ -103,6 +104,13 @@ def train(
         print_json(record)
     else:
         print_outcome(record, folder)
+
+
+def reward_spec(text: str | None) -> Any:
+    """Read `--reward`: a name, or what has to be a JSON object where it starts like one."""
+    if text is not None and text.lstrip().startswith("{"):
+        return json_object(text, "--reward")
+    return parse_value(text)
 
 
 def new_config(given: JSON) -> JSON:
@@ -172,7 +180,9 @@ def launch(
             f"{error}; continue with: promptgym train --resume {folder}"
         ) from None
     except KeyboardInterrupt:
-        typer.echo(f"interrupted; continue with: promptgym train --resume {folder}", err=True)
+        begun = (folder / "config.json").exists()
+        how = f"continue with: promptgym train --resume {folder}" if begun else "nothing was begun"
+        typer.echo(f"interrupted; {how}", err=True)
         raise typer.Exit(130) from None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from promptgym.errors import TaskError
+from promptgym.errors import ConfigError, TaskError
 from promptgym.evaluation.intervals import Difference, bootstrap, paired_bootstrap, wilson
 from promptgym.llms import LanguageModel, load_model
 from promptgym.problem import Problem, choose_template
@@ -150,11 +150,14 @@ def evaluate(
 
     Raises:
         TaskError: if the split is unknown, empty, or closed (the task of a `Problem`).
+        ConfigError: for a limit below 1.
     """
     if isinstance(task, str):
         task = load_task(task, **(task_options or {}))
     if isinstance(model, str):
         model = load_model(model, **(model_options or {}))
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit must be at least 1 or None, got {limit}")
     examples = examples_of(task, split)[:limit]
     if isinstance(prompts, (Prompt, str, dict)):
         prompts = [prompts]

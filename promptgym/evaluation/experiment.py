@@ -17,7 +17,7 @@ from promptgym.evaluation.settings import check_settings
 from promptgym.llms import LanguageModel, load_model
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
-from promptgym.runs import EventSink, Tee
+from promptgym.runs import Tee
 from promptgym.runs.curve import read_curve, write_png
 from promptgym.runs.display import Display, NoDisplay
 from promptgym.runs.folder import RunFolder
@@ -95,7 +95,6 @@ class Experiment:
         self,
         task: Task,
         model: LanguageModel,
-        events: EventSink | None = None,
         *,
         cache: CacheSpec = None,
         max_failures: float = 0.5,
@@ -108,7 +107,6 @@ class Experiment:
             budget=Budget.of(self.budget),
             template=self.template,
             initial_prompt=self.initial_prompt,
-            events=events,
             cache=cache,
             max_failures=max_failures,
         )
@@ -156,13 +154,14 @@ def run_experiment(
     optimizer = experiment.build()
     task, model = experiment.load()
     config = experiment.config(task, model)
-    run = RunFolder.resume(out, config) if resume else RunFolder.create(out, config)
-    if run.finished:
+    run = RunFolder.resume(out, config) if resume else None
+    if run is not None and run.finished:
         return run.result()
+    # Before there is a folder: what cannot start leaves none behind.
+    problem = experiment.problem(task, model, cache=cache, max_failures=max_failures)
+    run = run or RunFolder.create(out, config)
     shown = display if display is not None else NoDisplay()
-    problem = experiment.problem(
-        task, model, Tee(run.log, shown), cache=cache, max_failures=max_failures
-    )
+    problem.events = Tee(run.log, shown)
     with ExitStack() as stack:
         stack.enter_context(shown)
         run.log.emit("session", promptgym=__version__, resume=resume)
