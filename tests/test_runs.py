@@ -32,6 +32,15 @@ from promptgym.types import JSON
 CONFIG = {"method": "random-search", "seed": 0, "options": {"length": 5, "lr": 0.001}}
 
 
+def test_money_is_shown_when_it_is_the_tightest_cap() -> None:
+    standing = Standing({"queries": 1000.0, "usd": 5.0})
+    fields = {"rewards": [], "complete": [], "prompts": []}
+    standing.take("scores", {**fields, "spent": {"queries": 10, "usd": 1.25}})
+    assert standing.spending() == "1.2500 of 5.00 USD" and standing.fraction == 0.25
+    standing.take("scores", {**fields, "spent": {"queries": 10, "usd": None}})
+    assert standing.spending() == "10 of 1,000 queries"
+
+
 def test_a_run_folder_reads_back_what_was_written(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "a" / "b", CONFIG)
     run.log.emit("scores", values=np.array([0.5, math.nan]))

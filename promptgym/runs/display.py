@@ -18,7 +18,7 @@ from rich.text import Text
 from promptgym.prompts import Prompt
 from promptgym.types import JSON
 
-CAPS = ("queries", "calls", "tokens", "seconds")
+CAPS = ("queries", "calls", "tokens", "seconds", "usd")
 
 
 def one_line(text: str, width: int = 80) -> str:
@@ -44,7 +44,7 @@ class Standing:
     """Where a run stands, kept up to date from its events.
 
     Attributes:
-        budget: cap by kind (`queries`, `calls`, `tokens`, `seconds`); caps of None are left out.
+        budget: cap by kind (`queries`, `calls`, `tokens`, `seconds`, `usd`), none of them None.
         spent: the ledger's last snapshot.
         reward: mean training reward of the last batch.
         best_reward: the highest training reward of a fully scored prompt.
@@ -67,7 +67,7 @@ class Standing:
     @property
     def fraction(self) -> float:
         """Share of the tightest cap that is spent, in [0, 1]; 0 without caps."""
-        shares = [self.spent.get(k, 0) / cap for k, cap in self.budget.items() if cap]
+        shares = [(self.spent.get(k) or 0) / cap for k, cap in self.budget.items() if cap]
         return min(1.0, max(shares, default=0.0))
 
     @property
@@ -111,8 +111,10 @@ class Standing:
     def spending(self) -> str:
         """Return what is spent of the budget, e.g. `1,280 of 20,000 queries`."""
         caps = self.budget or {"queries": 0}
-        kind = max(caps, key=lambda k: self.spent.get(k, 0) / caps[k] if caps[k] else 0.0)
-        spent = self.spent.get(kind, 0)
+        kind = max(caps, key=lambda k: (self.spent.get(k) or 0) / caps[k] if caps[k] else 0.0)
+        spent = self.spent.get(kind) or 0
+        if kind == "usd":
+            return f"{spent:,.4f} of {caps[kind]:,.2f} USD"
         return f"{spent:,.0f} of {caps[kind]:,.0f} {kind}" if caps[kind] else f"{spent:,} {kind}"
 
     def summary(self) -> str:
