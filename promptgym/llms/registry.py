@@ -37,8 +37,10 @@ def load_model(spec: str, **options: Any) -> LanguageModel:
     Args:
         spec: `"tiny"`, `"tiny-masked"`, `"tiny-rewriter"` (embedded, offline), or
             `"hf:NAME_OR_FOLDER"` (a causal, masked or encoder-decoder model of transformers),
-            `"openai:http://host:port/v1#model"` (a model at an OpenAI-compatible server) or
-            `"replay:FILE_OR_FOLDER"` (what a model said or scored before).
+            `"openai:http://host:port/v1#model"` (a model at an OpenAI-compatible server),
+            `"replay:FILE_OR_FOLDER"` (what a model said or scored before),
+            `"ray:SPEC"` (replicas of a model as Ray actors) or
+            `"vllm:NAME_OR_FOLDER"` (a causal model that vLLM runs in this process).
         options: JSON values for the backend; see
             `promptgym.llms.transformers_common.TransformersOptions` and
             `promptgym.llms.openai.options.OpenAIOptions`.
@@ -113,3 +115,19 @@ def _load_replay(name: str, *, spec: str, **options: Any) -> LanguageModel:
     from promptgym.llms.replay import load_replay
 
     return load_replay(name, spec=spec, **options)
+
+
+@register_loader("ray")
+def _load_ray(name: str, *, spec: str, **options: Any) -> LanguageModel:
+    """Put replicas of a model behind the contract of one; imported only here, so that ray is."""
+    from promptgym.llms.ray_model import RayModel
+
+    return RayModel(name, spec=spec, **options)
+
+
+@register_loader("vllm")
+def _load_vllm(name: str, *, spec: str, **options: Any) -> LanguageModel:
+    """Load a causal model into vLLM; imported only here, so that torch and vllm are."""
+    from promptgym.llms.vllm_model import load_vllm
+
+    return load_vllm(name, spec=spec, **options)
