@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from promptgym.errors import ConfigError
@@ -37,13 +37,18 @@ def read_checkpoint(path: Path) -> tuple[Tensors, JSON]:
     """Return what `write_checkpoint` wrote.
 
     Raises:
-        ConfigError: if the file is not a checkpoint.
+        ConfigError: if the file is not a checkpoint, or damaged.
     """
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if "state" not in metadata:
-            raise ConfigError(f"{path} is a safetensors file but no checkpoint: it has no state")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
+    except SafetensorError as error:
+        raise ConfigError(
+            f"{path} is damaged ({error}); remove it, and the run is resumed from its journal"
+        ) from None
+    if "state" not in metadata:
+        raise ConfigError(f"{path} is a safetensors file but no checkpoint: it has no state")
     state: JSON = json.loads(metadata["state"])
     return tensors, state
 

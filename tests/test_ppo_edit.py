@@ -144,6 +144,10 @@ def test_a_finished_run_resumes_to_the_same_result(tmp_path: Path) -> None:
         PPOEdit(**options).optimize(problem(20_000), seed=0, checkpoint_dir=tmp_path)
     with pytest.raises(ConfigError, match="another run"):
         PPOEdit(**options).optimize(problem(20_000), seed=1, checkpoint_dir=tmp_path, resume=True)
+    checkpoint = tmp_path / "ppo_edit.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    with pytest.raises(ConfigError, match=r"damaged.*remove it"):
+        PPOEdit(**options).optimize(problem(20_000), seed=0, checkpoint_dir=tmp_path, resume=True)
 
 
 def test_a_saved_policy_predicts_the_same_without_problem_or_pickle(tmp_path: Path) -> None:

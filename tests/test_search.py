@@ -269,3 +269,12 @@ def test_a_seed_that_no_generator_takes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="seed must be at least 0, got -1"):
         Script().optimize(make(), seed=-1, checkpoint_dir=tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_damaged_journal_is_named_with_its_line(tmp_path: Path) -> None:
+    Script(batches=(("alpha",),)).optimize(make(), checkpoint_dir=tmp_path)
+    path = tmp_path / FILE
+    path.write_text(path.read_text() + "garbage\n{}\n")
+    line = len(path.read_text().splitlines()) - 1
+    with pytest.raises(ConfigError, match=f"{FILE}, line {line}: not a JSON object"):
+        Script(batches=(("alpha",),)).optimize(make(), checkpoint_dir=tmp_path, resume=True)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from promptgym.errors import ConfigError
 from promptgym.types import JSON
 
 
@@ -85,9 +86,28 @@ class EventLog:
 
 
 def read_events(path: Path) -> Iterator[JSON]:
-    """Yield the events of a log; a last line cut short by a kill is dropped."""
+    """Yield the events of a log; a last line cut short by a kill is dropped.
+
+    Raises:
+        ConfigError: for another line that is no JSON.
+    """
     with path.open(encoding="utf-8") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             if not line.endswith("\n"):
                 return
-            yield json.loads(line)
+            yield parsed(line, path, number)
+
+
+def parsed(line: str | bytes, path: Path, number: int) -> JSON:
+    """Return the object that a line of a log holds.
+
+    Raises:
+        ConfigError: if it holds none, naming file and line.
+    """
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}, line {number}: not a JSON object; the file is damaged")
+    return value

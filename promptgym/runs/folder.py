@@ -96,6 +96,8 @@ class RunFolder:
             raise ConfigError(f"{path} holds no run: there is no {CONFIG} in it") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path / CONFIG} is not JSON ({error})") from None
+        except OSError as error:
+            raise ConfigError(f"{path / CONFIG} cannot be read ({error.strerror})") from None
         if not isinstance(config, dict):
             raise ConfigError(f"{path / CONFIG} must hold a JSON object")
         return cls(path, config)

@@ -22,7 +22,7 @@ from promptgym.errors import BudgetExhausted, ConfigError, TooManyFailures
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt
 from promptgym.runs import EventSink
-from promptgym.runs.events import plain
+from promptgym.runs.events import parsed, plain
 from promptgym.runs.folder import differences
 from promptgym.scoring import OK, Failure, Scorer, Scores
 from promptgym.types import JSON
@@ -127,12 +127,12 @@ class Journal:
         """Yield the records; cut off a last line that a kill left half-written."""
         end = 0
         with self.path.open("rb+") as file:
-            for line in file:
+            for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     file.truncate(end)
                     return
                 end += len(line)
-                yield json.loads(line)
+                yield parsed(line, self.path, number)
 
     @property
     def replaying(self) -> bool:
