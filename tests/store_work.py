@@ -34,7 +34,9 @@ def write(place: str, first: int, last: int, batch: int, progress: Path | None =
         tokens = np.full(SIZE, 3)
         shelf.write([Answered(prompt(n), EXAMPLES, truth(n), tokens) for n in numbers])
         if progress is not None:
-            progress.write_text(str(numbers.stop))
+            said = progress.with_suffix(".new")
+            said.write_text(str(numbers.stop))
+            said.replace(progress)  # a kill must not leave it empty
     assert not shelf.store.off, shelf.store.off
 
 

@@ -60,7 +60,7 @@ def test_a_kill_in_the_middle_of_a_write_loses_that_write_only(tmp_path: Path, s
     time.sleep(random.Random(seed).uniform(0, 0.2))
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    done = int(progress.read_text() or 0)
+    done = int(progress.read_text())
     with sqlite3.connect(place) as connection:
         assert connection.execute("PRAGMA quick_check").fetchone()[0] == "ok"
     known = read(str(place), 0, done + 200)
