@@ -45,16 +45,18 @@ def main() -> None:
     args = parser.parse_args()
     task = load_task("author")
     labels = [task.words_for(label) for label in task.labels or ()]
+    started = time.perf_counter()
     models = {n: load_model(f"ray:{args.model}", replicas=n) for n in (1, 2)}
     for model in models.values():
         seconds(model, texts_of(200, 0), labels)
+    print(f"three replicas started in {time.perf_counter() - started:.1f} s", flush=True)
     ratios = []
     for repeat in range(args.repeats):
         texts = texts_of(args.texts, 1000 + repeat * args.texts)
         took = {n: seconds(models[n], texts, labels) for n in sorted(models, reverse=repeat % 2)}
         ratios.append(took[1] / took[2])
         rates = ", ".join(f"{n} replicas {args.texts / s:,.0f}" for n, s in sorted(took.items()))
-        print(f"texts a second: {rates}; ratio {ratios[-1]:.2f}")
+        print(f"texts a second: {rates}; ratio {ratios[-1]:.2f}", flush=True)
     print(f"two workers over one, median of {args.repeats}: {statistics.median(ratios):.2f}x")
 
 

@@ -67,7 +67,8 @@ def test_equal_texts_share_a_batch_and_every_text_has_one() -> None:
 def cluster() -> Iterator[Any]:
     """A local Ray of two workers."""
     ray = pytest.importorskip("ray", reason=ANY_RAY)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_worker_niceness"):
+        os.environ.setdefault(name, "0")
     ray.init(
         address="local",
         num_cpus=4,

@@ -9,8 +9,9 @@ import numpy as np
 
 from promptgym.errors import ModelError
 from promptgym.llms.base import Completion, Kind, LabelLogprobs, Sampling, empty_logprobs
+from promptgym.llms.ray_cluster import RayOptions
 from promptgym.llms.registry import reload_model
-from promptgym.llms.replicas import Lost, RayOptions, Replicas
+from promptgym.llms.replicas import Lost, Replicas
 from promptgym.types import FloatArray, IntArray
 
 LEAST, MOST = 16, 1024

@@ -5,7 +5,7 @@ is asked anew of another actor, at most `retries` times: a batch that kills whoe
 given up, and a run goes on without it. The dead actor is replaced; the new one joins when it has
 loaded its model, and the others work on meanwhile.
 
-Only `start` and what it calls import ray.
+Only `promptgym.llms.ray_cluster.connect` imports ray.
 """
 
 from __future__ import annotations
@@ -16,64 +16,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from promptgym.errors import ExtraMissingError, ModelError
+from promptgym.errors import ModelError
 from promptgym.llms.base import LanguageModel
+from promptgym.llms.ray_cluster import RayOptions, cause_of, connect, first_line, is_own
 from promptgym.llms.registry import load_model
 from promptgym.types import JSON
 
 POLL = 1.0
 """Seconds after which a waiting thread looks around; what it waits for wakes it sooner."""
-
-
-@dataclass(frozen=True, slots=True)
-class RayOptions:
-    """Options of `load_model("ray:...")`; all others go to the model that is replicated.
-
-    Attributes:
-        replicas: actors, each with a copy of the model.
-        gpus_per_replica: GPUs of each; a fraction shares one, 0 keeps replicas off them.
-        cpus_per_replica: CPU cores of each, rounded up its threads.
-        batch: texts sent to a replica at once; None is a quarter of its share of a call, but at
-            least 16 and at most 1,024.
-        retries: how often a batch is asked anew when the replica that had it died.
-        start_timeout: seconds in which a replica must have loaded its model.
-        address: of a Ray cluster ("auto" for one that runs on this machine); None takes
-            `RAY_ADDRESS`, or else starts one of this process's own.
-    """
-
-    replicas: int = 1
-    gpus_per_replica: float = 0.0
-    cpus_per_replica: float = 1.0
-    batch: int | None = None
-    retries: int = 2
-    start_timeout: float = 600.0
-    address: str | None = None
-
-    @classmethod
-    def split(cls, spec: str, options: JSON) -> tuple[RayOptions, JSON]:
-        """Return the options of Ray, and those of the model.
-
-        Raises:
-            ModelError: for values that mean nothing.
-        """
-        known = {f.name for f in fields(cls)}
-        out = cls(**{k: v for k, v in options.items() if k in known})
-        least = {"replicas": 1, "gpus_per_replica": 0, "cpus_per_replica": 0, "retries": 0}
-        for name, bound in {**least, "batch": 1, "start_timeout": 0}.items():
-            value = getattr(out, name)
-            if name == "batch" and value is None:
-                continue
-            whole = name in ("replicas", "batch", "retries")
-            good = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-            if not good or value < bound:
-                what = "a whole number" if whole else "a number"
-                raise ModelError(
-                    f"model {spec!r}: {name} must be {what} of at least {bound}, got {value!r}"
-                )
-        return out, {k: v for k, v in options.items() if k not in known}
 
 
 class Worker:
@@ -88,6 +41,7 @@ class Worker:
         """
         if not gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ["OMP_NUM_THREADS"] = str(threads)
         self.model = model = load_model(spec, **options)
         if (torch := sys.modules.get("torch")) is not None:
             torch.set_num_threads(threads)
@@ -182,7 +136,7 @@ class Replicas:
         options = self.options
         threads = max(1, int(options.cpus_per_replica + 0.999))
         remote = self.ray.remote(Worker).options(
-            num_cpus=options.cpus_per_replica,
+            num_cpus=0 if is_own(self.ray) else options.cpus_per_replica,
             num_gpus=options.gpus_per_replica,
             max_restarts=0,
             max_concurrency=1,
@@ -346,46 +300,3 @@ class Replicas:
             self.bury(replica, error)
         else:
             self._release(replica, since)
-
-
-def connect(options: RayOptions) -> Any:
-    """Return the ray module, connected to a cluster: a running one, or one of its own.
-
-    A cluster of its own has no dashboard, and reports no usage unless the environment says so.
-
-    Raises:
-        ExtraMissingError: ray is not installed.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        raise ExtraMissingError(
-            "models behind ray: need Ray: pip install 'promptgym[ray]'"
-        ) from error
-    if ray.is_initialized():
-        return ray
-    address = options.address or os.environ.get("RAY_ADDRESS")
-    quiet = {"log_to_driver": False, "logging_level": "warning"}
-    if address:
-        ray.init(address=address, **quiet)
-        return ray
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    cores = max(os.cpu_count() or 1, int(options.replicas * options.cpus_per_replica + 0.999))
-    ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
-    return ray
-
-
-def cause_of(error: Any) -> Exception:
-    """Return what was raised in an actor; what is not ours is wrapped with its name."""
-    from promptgym.errors import PromptGymError
-
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, PromptGymError):
-        return cause
-    return ModelError(f"a replica raised {type(cause).__name__}: {cause}")
-
-
-def first_line(error: Exception) -> str:
-    """Return the name of an error and the first line of what it says."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
