@@ -3,7 +3,7 @@
 Needs two free cores, takes less than a minute. Each repeat asks both, in turn, so that what else
 the machine does falls on both; the median of the ratios is printed.
 
-    python benchmarks/ray_workers.py --texts 2000 --repeats 5
+    python benchmarks/ray_workers.py --texts 4096 --repeats 5
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="tiny")
-    parser.add_argument("--texts", type=int, default=2000)
+    parser.add_argument("--texts", type=int, default=4096)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     task = load_task("author")

@@ -20,7 +20,7 @@ import pytest
 from promptgym import load_model, load_task
 from promptgym.errors import ExtraMissingError, ModelError
 from promptgym.llms import LanguageModel, Sampling
-from promptgym.llms.ray_model import RayModel, _batches_of_equals, _slices
+from promptgym.llms.ray_model import RayModel, batches_of_equals, slices
 from promptgym.problem import make_problem
 from promptgym.prompts import Prompt
 
@@ -52,7 +52,7 @@ def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
 
 def test_equal_texts_share_a_batch_and_every_text_has_one() -> None:
     texts = list("abcabdaaae")
-    batches = _batches_of_equals(texts, 3)
+    batches = batches_of_equals(texts, [3, 3, 3, 1])
     assert sorted(i for batch in batches for i in batch) == list(range(10))
     for text in set(texts):
         found = [batch for batch in batches if any(texts[i] == text for i in batch)]
@@ -60,7 +60,11 @@ def test_equal_texts_share_a_batch_and_every_text_has_one() -> None:
         assert [i for i in found[0] if texts[i] == text] == [
             i for i, t in enumerate(texts) if t == text
         ]
-    assert _slices(5, 2) == [(0, 2), (2, 4), (4, 5)] and _slices(0, 2) == []
+    assert slices(5, 1, 2) == [(0, 2), (2, 4), (4, 5)] and slices(0, 2, None) == []
+    for n in (1, 17, 100, 4096, 100_000):
+        bounds = slices(n, 3, None)
+        assert [a for a, _ in bounds] == [0, *(b for _, b in bounds[:-1])] and bounds[-1][1] == n
+        assert max(b - a for a, b in bounds) <= 2048
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ class RayOptions:
         replicas: actors, each with a copy of the model.
         gpus_per_replica: GPUs of each; a fraction shares one, 0 keeps replicas off them.
         cpus_per_replica: CPU cores of each, rounded up its threads.
-        batch: texts sent to a replica at once; None is a quarter of its share of a call, but at
-            least 16 and at most 1,024.
+        batch: texts sent to a replica at once; None sends ever smaller batches in a call, of at
+            least 16 and at most 2,048 texts.
         retries: how often a batch is asked anew when the replica that had it died.
         start_timeout: seconds in which a replica must have loaded its model.
         address: of a Ray cluster ("auto" for one that runs on this machine); None takes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,10 +15,11 @@ from promptgym.llms.registry import reload_model
 from promptgym.llms.replicas import Lost, Replicas
 from promptgym.types import FloatArray, IntArray
 
-LEAST, MOST = 16, 1024
+LEAST, MOST = 16, 2048
 """Bounds of the texts of a batch, where the options do not set it."""
-PARTS = 4
-"""Batches of a call for each replica: enough that one which is slow is not waited for long."""
+SHARE = 0.6
+"""Of a replica's part of what is left, how much is sent at once: large batches first, since models
+read many texts faster than few, and small ones last, so that no replica is waited for long."""
 
 
 class RayModel:
@@ -76,12 +78,10 @@ class RayModel:
         """Return the class, the identity and the number of replicas."""
         return f"{type(self).__name__}({self.name!r}, replicas={self.replicas.options.replicas})"
 
-    def _size(self, n: int) -> int:
-        """Return how many of n texts make a batch."""
+    def _slices(self, n: int) -> list[tuple[int, int]]:
+        """Return the bounds of n texts in batches."""
         options = self.replicas.options
-        if options.batch is not None:
-            return options.batch
-        return min(MOST, max(LEAST, -(-n // (PARTS * options.replicas))))
+        return slices(n, options.replicas, options.batch)
 
     def _one(self, method: str, *arguments: Any) -> Any:
         """Ask one replica, whichever is free.
@@ -108,7 +108,7 @@ class RayModel:
         A batch that was lost is NaN, with a failure for each of its texts and no tokens.
         """
         texts, labels = list(texts), list(labels)
-        rows = _slices(len(texts), self._size(len(texts)))
+        rows = self._slices(len(texts))
         parts = self.replicas.run("label_logprobs", [(texts[a:b], labels) for a, b in rows])
         out, tokens = empty_logprobs(len(texts), len(labels)), np.zeros(len(texts), np.int64)
         failures: dict[int, str] = {}
@@ -123,7 +123,7 @@ class RayModel:
     def loglikelihood(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
         """Return log P(continuation | context), nats, shape (N,); NaN where a batch was lost."""
         pairs = list(zip(contexts, continuations, strict=True))
-        rows = _slices(len(pairs), self._size(len(pairs)))
+        rows = self._slices(len(pairs))
         asked = [([p[0] for p in pairs[a:b]], [p[1] for p in pairs[a:b]]) for a, b in rows]
         out = np.full(len(pairs), np.nan)
         for (a, b), part in zip(rows, self.replicas.run("loglikelihood", asked), strict=True):
@@ -138,7 +138,7 @@ class RayModel:
         has come before in a call.
         """
         texts = list(texts)
-        batches = _batches_of_equals(texts, self._size(len(texts)))
+        batches = batches_of_equals(texts, [b - a for a, b in self._slices(len(texts))])
         asked = [([texts[i] for i in batch], sampling) for batch in batches]
         out = [Completion("")] * len(texts)
         for batch, part in zip(batches, self.replicas.run("generate", asked), strict=True):
@@ -149,19 +149,25 @@ class RayModel:
         return out
 
 
-def _slices(n: int, size: int) -> list[tuple[int, int]]:
-    """Return the bounds of n items in batches of a size."""
-    return [(start, min(start + size, n)) for start in range(0, n, size)]
+def slices(n: int, replicas: int, batch: int | None) -> list[tuple[int, int]]:
+    """Return the bounds of n items in batches: of one size if it is given, else ever smaller."""
+    out: list[tuple[int, int]] = []
+    start = 0
+    while start < n:
+        size = batch or min(MOST, max(LEAST, math.ceil((n - start) * SHARE / replicas)))
+        out.append((start, min(start + size, n)))
+        start += size
+    return out
 
 
-def _batches_of_equals(texts: Sequence[str], size: int) -> list[list[int]]:
-    """Return batches of about a size, none of two which hold the same text; order is kept."""
+def batches_of_equals(texts: Sequence[str], sizes: Sequence[int]) -> list[list[int]]:
+    """Return batches of about these sizes, no two of which hold the same text; order is kept."""
     places: dict[str, list[int]] = {}
     for i, text in enumerate(texts):
         places.setdefault(text, []).append(i)
     out: list[list[int]] = []
     for group in places.values():
-        if not out or len(out[-1]) + len(group) > size:
+        if not out or len(out[-1]) + len(group) > sizes[min(len(out), len(sizes)) - 1]:
             out.append([])
         out[-1].extend(group)
     return out
