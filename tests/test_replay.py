@@ -17,6 +17,7 @@ import pytest
 from promptgym import evaluate, load_model, load_task
 from promptgym.agents import make_optimizer
 from promptgym.errors import ModelError, RewardError, TaskError
+from promptgym.evaluation.experiment import Experiment, run_experiment
 from promptgym.llms import LanguageModel, Sampling
 from promptgym.problem import make_problem
 from promptgym.prompts import Prompt
@@ -123,6 +124,21 @@ def test_an_environment_and_baselines_run_on_a_table_alone(tmp_path: Path) -> No
     assert best.best.train == 1.0
     chosen = make_optimizer("manual", every=True).optimize(make_problem(spec, spec), seed=0)
     assert chosen.best.prompt == Prompt("c c c")
+
+
+@pytest.mark.parametrize("size", [0, 20, 2000])
+def test_a_run_on_a_table_ends_with_a_report(tmp_path: Path, size: int) -> None:
+    texts = ["a long prompt of many words", "another one"]
+    rows = [{**ROW, "prompt": t, "score": i / 2} for i, t in enumerate(texts)]
+    if size:
+        rows = examples_of({t: [i / 2] * size for i, t in enumerate(texts)})
+    spec = write(tmp_path / "t.jsonl", rows)
+    experiment = Experiment(method="manual", task=spec, model=spec, options={"every": True})
+    record = run_experiment(experiment, tmp_path / "run")
+    assert record["best"]["prompt"]["instruction"] == "another one"
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert ("Not known:" in page and "is not among the 2 prompts" in page) is (size == 2000)
+    assert ("What each word does" in page) is (size > 0)
 
 
 def test_a_table_holds_no_log_probabilities_and_its_answers_are_no_scores(tmp_path: Path) -> None:

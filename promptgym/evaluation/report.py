@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+from promptgym.errors import TooManyFailures
 from promptgym.evaluation.explain import Change, WordEffect, changes, telling, word_effects
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
@@ -39,8 +40,7 @@ def write_report(run: RunFolder, problem: Problem, result: JSON) -> Path:
         _numbers(result),
         _curve(run, result, problem.task.metric.name),
         _candidates(result),
-        _before_after(changes(problem, manual, best), manual, best),
-        _words(word_effects(problem, best), problem.task.metric.name),
+        *_explained(problem, manual, best),
         _facts(run, result),
     ]
     page = Template(
@@ -148,6 +148,21 @@ def _candidates(result: JSON) -> str:
     return f"<h2>Best prompts</h2>{_table(head, rows)}"
 
 
+def _explained(problem: Problem, manual: Prompt, best: Prompt) -> list[str]:
+    """Return the sections that ask the model about dev; none without dev examples.
+
+    A record of scores knows no prompt that lacks a word: there, the second section says so.
+    """
+    if not problem.task.dev:
+        return []
+    first = _before_after(changes(problem, manual, best), manual, best)
+    try:
+        return [first, _words(word_effects(problem, best), problem.task.metric.name)]
+    except TooManyFailures as error:
+        note = f'<p class="soft">Not known: {escape(str(error))}</p>'
+        return [first, f"<h2>What each word does</h2>{note}"]
+
+
 def _before_after(found: Sequence[Change], manual: Prompt, best: Prompt) -> str:
     """Return real dev examples with the answers under the manual and the learned prompt."""
     mended = sum(c.gain > 0 for c in found)
@@ -183,7 +198,7 @@ def _words(effects: Sequence[WordEffect], metric: str) -> str:
     """Return what every word of the learned prompt does."""
     if not effects:
         return '<h2>What each word does</h2><p class="soft">The prompt has no words.</p>'
-    largest = max(1e-9, *(abs(e.reward) for e in effects if not math.isnan(e.reward)))
+    largest = max([1e-9, *(abs(e.reward) for e in effects if not math.isnan(e.reward))])
     rows = []
     for e in effects:
         width = 0.0 if math.isnan(e.reward) else 100 * abs(e.reward) / largest
