@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import shlex
@@ -309,7 +310,12 @@ def test_ctrl_c_in_a_real_process_leaves_a_resumable_run(tmp_path: Path) -> None
     command = [sys.executable, "-m", "promptgym.cli", "train", "random_tokens", "--task", "author"]
     command += ["--budget", "2000000", "--out", "run"]
     run = subprocess.Popen(
-        command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     log = tmp_path / "run" / "events.jsonl"
     while run.poll() is None and not (log.exists() and log.read_text().count("scores") > 2):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import gzip
 import itertools
 import json
@@ -530,7 +531,11 @@ def test_an_interrupt_ends_the_requests_and_a_process_ends_quietly() -> None:
             "print(m.server.limiter.in_flight)\n"
         )
         run = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
         deadline = time.monotonic() + 30
         while len(server.seen) < 2 and time.monotonic() < deadline:
