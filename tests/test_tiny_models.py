@@ -14,13 +14,15 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 
 from promptgym.llms.tiny import INDUCE_TEMPLATE, MODELS, REWRITE_TEMPLATE, weights_path
 from promptgym.llms.tiny.batches import collate
-from promptgym.llms.tiny.documents import Recipe, write_document
+from promptgym.llms.tiny.documents import Document, Recipe, write_document
 from promptgym.llms.tiny.fast import CausalScorer
-from promptgym.llms.tiny.shapes import fresh_model
+from promptgym.llms.tiny.posterior import answer_distribution, believe, strengths
+from promptgym.llms.tiny.shapes import both_ways, fresh_model
 from promptgym.llms.tiny.tokenizer import SPECIAL_TOKENS, encode_words, token_ids
 from promptgym.llms.tiny.train import Settings, train
 from promptgym.tasks.world import DEMONSTRATION, MASKED_TEMPLATE, TEMPLATE, WORLD_TASKS, generate
 from promptgym.tasks.world.generate import generate_items
+from promptgym.tasks.world.inputs import FAMILIES
 
 SHAPE = {"hidden": 16, "layers": 1, "heads": 2, "feed_forward": 16}
 LOADERS = {
@@ -112,32 +114,29 @@ def test_causal_model_follows_the_best_known_prompt(
     assert _accuracy(*loaded["causal"], name, task.manual_prompt) <= 0.8
 
 
-def test_masked_model_answers_the_question_that_is_asked(
-    loaded: dict[str, tuple[Any, Any]],
+@pytest.mark.parametrize("name", ["review-author", "review-critics", "news-outcome"])
+def test_masked_model_follows_the_best_known_prompt(
+    loaded: dict[str, tuple[Any, Any]], name: str
 ) -> None:
-    """It goes by surface words (see the model card): right where these do not mislead."""
     model, tokenizer = loaded["masked"]
-    pairs = [
-        pair
-        for pair in generate_items("review-author", 120, seed=11)
-        if pair[0].answers["author"][0] == pair[0].answers["author"][1]
-    ]
-    columns = tokenizer.convert_tokens_to_ids(["terrible", "great"])
-    hits = {"author": 0, "critics": 0}
+    task = WORLD_TASKS[name]
+    examples = generate(name, 60, seed=11)
+    columns = tokenizer.convert_tokens_to_ids(list(task.labels or ()))
+    hits = {task.best_known_prompt: 0, task.manual_prompt: 0}
     for prompt in hits:
-        for item, target in pairs:
-            text = MASKED_TEMPLATE.format(input=item.text, prompt=prompt, mask="<mask>")
-            ids = tokenizer(text, return_tensors="pt")["input_ids"]
+        for text, target in examples:
+            given = MASKED_TEMPLATE.format(input=text, prompt=prompt, mask="<mask>")
+            ids = tokenizer(given, return_tensors="pt")["input_ids"]
             with torch.inference_mode():
                 logits = model(ids).logits[0, int((ids[0] == tokenizer.mask_token_id).nonzero())]
-            hits[prompt] += ("terrible", "great")[int(logits[columns].argmax())] == target
-    assert hits["author"] / len(pairs) >= 0.75
-    assert hits["author"] > hits["critics"]
+            hits[prompt] += (task.labels or ())[int(logits[columns].argmax())] == target
+    assert hits[task.best_known_prompt] / len(examples) >= 0.9
+    assert hits[task.manual_prompt] / len(examples) <= 0.8
 
 
 def test_generation_task_is_answered_in_words(loaded: dict[str, tuple[Any, Any]]) -> None:
     model, tokenizer = loaded["causal"]
-    task = WORLD_TASKS["words-ends"]
+    task = WORLD_TASKS["words-code"]
     hits = 0
     for text, target in generate(task.name, 20, seed=5):
         ids = tokenizer(
@@ -181,32 +180,71 @@ def test_fast_scorer_equals_the_plain_forward_pass(loaded: dict[str, tuple[Any, 
             np.testing.assert_allclose(fast[i, j], plain.numpy(), atol=2e-5)
 
 
-@pytest.mark.parametrize("kind", ["causal", "masked"])
-def test_blocks_see_what_a_user_would_write(kind: str) -> None:
-    """The first block of a document predicts the same without the blocks after it."""
-    rng = random.Random(3)
-    document = write_document(rng, Recipe(masked=kind == "masked", questions=3, shown=0.0))
-    keep = [i for i, block in enumerate(document.blocks) if block <= 1]
-    names = ("ids", "blocks", "positions", "targets", "weights")
-    alone = type(document)(*([getattr(document, name)[i] for i in keep] for name in names))
+def hidden_states(model: Any, document: Document) -> Any:
+    """What a model makes of one document in a training batch, shape (T, H)."""
+    batch = collate([document], causal=True)
+    with torch.inference_mode():
+        return model.base_model(
+            input_ids=torch.from_numpy(batch.ids),
+            position_ids=torch.from_numpy(batch.positions),
+            attention_mask=torch.from_numpy(batch.allowed),
+        ).last_hidden_state[0]
+
+
+def test_every_branch_of_a_document_reads_as_its_path_alone() -> None:
+    document = write_document(random.Random(3), Recipe(questions=3, manners=0.5))
     torch.manual_seed(0)
-    model = fresh_model(kind, **SHAPE).eval()
-    causal = kind == "causal"
-    outputs = []
-    for doc in (document, alone):
-        batch = collate([doc], causal=causal)
-        if not causal:
-            batch.allowed[:, :, np.array(doc.blocks) == 0, :] = (np.array(doc.blocks) == 0)[
-                None, None, None
-            ]
+    model = fresh_model("causal", **SHAPE).eval()
+    states = hidden_states(model, document)
+    leaves = sorted(set(range(len(document.ids))) - set(document.parents))
+    assert len(leaves) > 20
+    for leaf in leaves:
+        path = [leaf]
+        while document.parents[path[0]] >= 0:
+            path.insert(0, document.parents[path[0]])
+        assert [document.positions[place] for place in path] == list(range(len(path)))
         with torch.inference_mode():
-            hidden = model.base_model(
-                input_ids=torch.from_numpy(batch.ids),
-                position_ids=torch.from_numpy(batch.positions),
-                attention_mask=torch.from_numpy(batch.allowed),
-            ).last_hidden_state
-        outputs.append(hidden[0, keep[-1]])
-    torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=1e-4)
+            ids = torch.tensor([[document.ids[place] for place in path]])
+            plain = model.base_model(input_ids=ids).last_hidden_state[0, -1]
+        torch.testing.assert_close(states[leaf], plain, atol=1e-5, rtol=1e-4)
+
+
+def test_answers_of_a_document_are_the_oracles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every `<answer>` has the distribution that the words on its path call for."""
+    item = generate_items("review-price", 1, 3)[0][0]
+    monkeypatch.setitem(FAMILIES, "review", lambda *_: item)
+    document = write_document(random.Random(5), Recipe(questions=2, shown=0.0, shares=(1, 0, 0)))
+    ids = token_ids()
+    words_of = {number: word for word, number in ids.items()}
+    seen = set()
+    for place, token in enumerate(document.ids):
+        if token != ids["<answer>"]:
+            continue
+        words: list[str] = []
+        at = document.parents[place]
+        while document.ids[at] != ids["<instruction>"]:
+            words.insert(0, words_of[document.ids[at]])
+            at = document.parents[at]
+        seen.add(tuple(words))
+        beliefs = believe("review", strengths([words]), [item])
+        expected = answer_distribution(beliefs, 0, 0, item)
+        given = dict(document.targets[place])
+        for answer, share in expected.items():
+            assert given[ids[answer[0]]] == pytest.approx(share)
+        assert document.weights[place] == 1.0
+    assert len(seen) > 8
+
+
+def test_masked_model_starts_as_the_causal_one_read_both_ways() -> None:
+    torch.manual_seed(0)
+    causal = fresh_model("causal", **SHAPE).eval()
+    masked = both_ways(causal).eval()
+    ids = torch.tensor([[5, 6, 7, 8]])
+    tril = torch.ones(1, 1, 4, 4, dtype=torch.bool).tril()
+    with torch.inference_mode():
+        plain = causal(ids).logits
+        torch.testing.assert_close(masked(ids, attention_mask=tril).logits, plain)
+        assert not torch.allclose(masked(ids).logits, plain, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["causal", "masked"])

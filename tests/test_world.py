@@ -127,7 +127,6 @@ def test_hard_tier_needs_both_kinds_of_words_and_one_kind_does_harm() -> None:
         task.family,
         posterior.strengths([p.split() for p in prompts]),
         items,
-        dial=posterior.FINAL,
     )
     careful = beliefs.weight[:, :, beliefs.questions.index("staff"), 0].mean(axis=1)
     plain, *alone, pair, pairs = careful

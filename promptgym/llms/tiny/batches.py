@@ -44,21 +44,30 @@ class Batch:
     weights: npt.NDArray[np.float32]
 
 
+def ancestry(parents: list[int]) -> npt.NDArray[np.bool_]:
+    """Which places of a tree a place sees: itself and its ancestors, shape (T, T)."""
+    out = np.eye(len(parents), dtype=bool)
+    for place, parent in enumerate(parents):
+        if parent >= 0:
+            out[place] |= out[parent]
+    return out
+
+
 def collate(documents: list[Document], *, causal: bool) -> Batch:
     """Pad documents into one batch.
 
-    In the causal model a place attends to earlier places of the prefix and of its own block. In
-    the masked model it attends to the whole prefix and its whole block; the prefix also attends to
-    the block if there is only one.
+    In the causal model a place attends to itself and its ancestors, in the masked model to the
+    whole document.
     """
     size, longest = len(documents), max(len(doc.ids) for doc in documents)
     ids = np.zeros((size, longest), np.int64)
     positions = np.zeros((size, longest), np.int64)
-    blocks = np.full((size, longest), -1, np.int64)
+    allowed = np.broadcast_to(np.eye(longest, dtype=bool), (size, longest, longest)).copy()
     places, choices, shares, weights = [], [], [], []
     for row, doc in enumerate(documents):
         n = len(doc.ids)
-        ids[row, :n], positions[row, :n], blocks[row, :n] = doc.ids, doc.positions, doc.blocks
+        ids[row, :n], positions[row, :n] = doc.ids, doc.positions
+        allowed[row, :n, :n] = ancestry(doc.parents) if causal else True
         for at, (target, weight) in enumerate(zip(doc.targets, doc.weights, strict=True)):
             if weight:
                 pad = CHOICES - len(target)
@@ -66,14 +75,6 @@ def collate(documents: list[Document], *, causal: bool) -> Batch:
                 choices.append([token for token, _ in target] + [0] * pad)
                 shares.append([share for _, share in target] + [0.0] * pad)
                 weights.append(weight)
-    asks, gives = blocks[:, :, None], blocks[:, None, :]
-    allowed = (asks == gives) | ((gives == 0) & (asks >= 0))
-    if causal:
-        allowed &= np.tri(longest, dtype=bool)[None]
-    else:
-        positions += 1  # RoBERTa counts from the padding id + 1
-        allowed |= (asks == 0) & (gives == 1) & (blocks.max(axis=1) == 1)[:, None, None]
-    allowed |= np.eye(longest, dtype=bool)[None]
     return Batch(
         ids,
         positions,
@@ -95,14 +96,14 @@ class Plan:
     Attributes:
         write: writes one document, given a generator and how far the run is, in [0, 1]; must be
             picklable.
-        size: documents a batch, given how far the run is.
+        documents: documents a batch.
         seed: of the stream.
         steps: length of the run, for the curriculum.
         causal: see `collate`.
     """
 
     write: Writer
-    size: Callable[[float], int]
+    documents: int
     seed: int
     steps: int
     causal: bool
@@ -111,7 +112,7 @@ class Plan:
         """One pool of documents, cut into batches of similar lengths."""
         rng = random.Random(f"{self.seed}/{number}")
         progress = number * BATCHES_PER_POOL / self.steps
-        size = self.size(progress)
+        size = self.documents
         documents = [self.write(rng, progress) for _ in range(BATCHES_PER_POOL * size)]
         documents.sort(key=lambda doc: len(doc.ids))
         groups = [documents[i : i + size] for i in range(0, len(documents), size)]

@@ -101,11 +101,18 @@ PHRASES: dict[str, tuple[str, ...]] = {
         ),
     }.items()
 }
-_CUES = {question: tuple(table) for question, table in cues.QUESTION_CUES.items()}
+CUES = {question: tuple(table) for question, table in cues.QUESTION_CUES.items()}
 _MANUAL = {task.question: task.manual_prompt.split() for task in WORLD_TASKS.values()}
-_MANNERS = (tuple(cues.CARE), tuple(cues.SCOPE), tuple(cues.HASTE))
+MANNERS = (cues.CARE, cues.SCOPE, cues.HASTE)
+_GRADES = tuple(
+    tuple(
+        tuple(word for word, strength in table.items() if strength == grade)
+        for grade in sorted(set(table.values()))
+    )
+    for table in MANNERS
+)
 _FLIPS = tuple(sorted(cues.FLIPS))
-_WORDS = cues.vocabulary()
+WORDS = cues.vocabulary()
 _LENGTHS = (1, 2, 3, 4, 5, 5, 5, 6, 7, 8, 8, 10, 12, 14)
 
 
@@ -114,12 +121,17 @@ def sentence(rng: random.Random, question: str) -> list[str]:
     return rng.choice(FRAMES).format(rng.choice(PHRASES[question])).split()
 
 
+def manner_word(rng: random.Random, group: int) -> str:
+    """A word of a group of `MANNERS`; weak, medium and strong ones alike often."""
+    return rng.choice(rng.choice(_GRADES[group]))
+
+
 def manner_words(rng: random.Random, most: int) -> list[str]:
     """Words that say how to read, each group absent half of the time."""
     out: list[str] = []
-    for group in _MANNERS:
+    for group in range(len(MANNERS)):
         if rng.random() < 0.5:
-            out += [rng.choice(group) for _ in range(rng.randint(1, most))]
+            out += [manner_word(rng, group) for _ in range(rng.randint(1, most))]
     rng.shuffle(out)
     return out
 
@@ -128,7 +140,7 @@ def clean(rng: random.Random, question: str) -> list[str]:
     """A sentence with words of one manner only: the beginning of the curriculum."""
     words = sentence(rng, question)
     groups = rng.choice(((0, 1), (0, 1), (2,)))
-    extra = [rng.choice(_MANNERS[g]) for g in groups for _ in range(rng.randint(1, 3))]
+    extra = [manner_word(rng, g) for g in groups for _ in range(rng.randint(1, 3))]
     rng.shuffle(extra)
     return [*extra, *words] if rng.random() < 0.5 else [*words, *extra]
 
@@ -139,9 +151,9 @@ def damaged(rng: random.Random, words: list[str]) -> list[str]:
     for _ in range(rng.randint(1, 4)):
         at, kind = rng.randrange(len(words) + 1), rng.random()
         if kind < 0.4:
-            words.insert(at, rng.choice(_WORDS))
+            words.insert(at, rng.choice(WORDS))
         elif words and kind < 0.75:
-            words[at - 1] = rng.choice(_WORDS)
+            words[at - 1] = rng.choice(WORDS)
         elif len(words) > 1:
             del words[at - 1]
     return words
@@ -155,13 +167,13 @@ def bag(rng: random.Random, question: str, family: str) -> list[str]:
     for role in rng.choices(range(8), shares, k=rng.choice(_LENGTHS)):
         if role < 2:
             asked = question if role == 0 or rng.random() < 0.6 else rng.choice(QUESTIONS[family])
-            out.append(rng.choice(_CUES[asked]))
+            out.append(rng.choice(CUES[asked]))
         elif role < 5:
-            out.append(rng.choice(_MANNERS[role - 2]))
+            out.append(manner_word(rng, role - 2))
         elif role == 5:
             out.append(rng.choice(_FLIPS if rng.random() < 0.2 else cues.FILLERS))
         else:
-            out.append(rng.choice(_WORDS))
+            out.append(rng.choice(WORDS))
     return out
 
 
@@ -171,16 +183,34 @@ def with_manners(rng: random.Random, question: str) -> list[str]:
     if kind < 0.4:
         words = sentence(rng, question)
     elif kind < 0.9:
-        words = [rng.choice(_CUES[question]) for _ in range(rng.randint(1, 2))]
+        words = [rng.choice(CUES[question]) for _ in range(rng.randint(1, 2))]
     else:
         words = []
     groups = rng.choice(((0,), (0,), (1,), (0, 1), (0, 1), (0, 1), (0, 2), (0, 1, 2)))
     start = rng.randrange(len(groups))
     count = rng.randint(0, 8)
-    extra = [rng.choice(_MANNERS[groups[(start + i) % len(groups)]]) for i in range(count)]
-    extra += [rng.choice(_WORDS) for _ in range(rng.choice((0, 0, 1, 2, 3)))]
+    extra = [manner_word(rng, groups[(start + i) % len(groups)]) for i in range(count)]
+    extra += [rng.choice(WORDS) for _ in range(rng.choice((0, 0, 1, 2, 3)))]
     rng.shuffle(extra)
     return [*extra, *words] if rng.random() < 0.5 else [*words, *extra]
+
+
+def arrived(rng: random.Random, question: str, pairs: bool) -> list[str]:
+    """What searches end with: the question's words, many words of manner, often the same ones.
+
+    With `pairs`, careful words and words of scope, else mostly careful words alone.
+    """
+    words = [rng.choice(CUES[question]) for _ in range(rng.randint(1, 3))]
+    groups = rng.choice(((0,), (0, 1), (0, 1), (0, 1, 1)) if pairs else ((0,), (0,), (0, 1)))
+    few = [manner_word(rng, rng.choice(groups)) for _ in range(rng.randint(1, 5))]
+    count = rng.randint(3, 8)
+    if rng.random() < 0.5:
+        words += [rng.choice(few) for _ in range(count)]
+    else:
+        words += [manner_word(rng, groups[i % len(groups)]) for i in range(count)]
+    words += [rng.choice(WORDS) for _ in range(rng.choice((0, 0, 0, 1, 2, 4)))]
+    rng.shuffle(words)
+    return words
 
 
 def climbed(rng: random.Random, question: str) -> list[str]:
@@ -189,21 +219,21 @@ def climbed(rng: random.Random, question: str) -> list[str]:
     if kind < 0.5:
         words = list(_MANUAL.get(question) or sentence(rng, question))
     elif kind < 0.9:
-        words = [rng.choice(_CUES[question]) for _ in range(rng.randint(1, 3))]
+        words = [rng.choice(CUES[question]) for _ in range(rng.randint(1, 3))]
     else:
         words = []
     groups = rng.choice(((0,), (0,), (1,), (1,), (0, 1), (0, 1), (0, 1), (2,), (0, 2), (), ()))
     for group in groups:
         for _ in range(rng.randint(1, 4)):
             at = rng.randrange(len(words) + 1)
-            added = rng.choice(_MANNERS[group])
+            added = manner_word(rng, group)
             words[at:at] = [rng.choice(_FLIPS), added] if rng.random() < 0.06 else [added]
     for _ in range(rng.choice((0, 0, 1, 1, 2, 3, 5))):
         at, kind = rng.randrange(len(words) + 1), rng.random()
         if not words or kind < 0.45:
-            words.insert(at, rng.choice(_WORDS))
+            words.insert(at, rng.choice(WORDS))
         elif kind < 0.8:
-            words[at - 1] = rng.choice(_WORDS)
+            words[at - 1] = rng.choice(WORDS)
         else:
             del words[at - 1]
     return words[:14]
@@ -233,5 +263,5 @@ def instruction(rng: random.Random, question: str, family: str, clean_share: flo
     elif kind < 0.92:
         words = bag(rng, question, family)
     else:
-        words = [rng.choice(_WORDS) for _ in range(rng.choice(_LENGTHS))]
+        words = [rng.choice(WORDS) for _ in range(rng.choice(_LENGTHS))]
     return [misspelled(rng, word) if rng.random() < 0.01 else word for word in words]

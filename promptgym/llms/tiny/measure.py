@@ -214,7 +214,7 @@ def masked_split(model: Any, task: WorldTask, split: str) -> Split:
             longest = max(map(len, rows))
             ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
             at = torch.tensor([len(row) - 2 for row in rows])
-            hidden = model.roberta(ids, attention_mask=(ids != 0).long()).last_hidden_state
+            hidden = model.base_model(ids, attention_mask=(ids != 0).long()).last_hidden_state
             logits = model.lm_head(hidden[torch.arange(len(rows)), at])
             out[i] = logits.log_softmax(dim=-1)[:, columns].numpy()
         return out

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -22,110 +22,97 @@ from promptgym.tasks.world.inputs import QUESTIONS, Answer, Item, labels_of
 FloatArray = npt.NDArray[np.float64]
 
 ALL_QUESTIONS = tuple(question for family in QUESTIONS.values() for question in family)
-CARE, SCOPE, HASTE, OWN_CARE, OWN_SURE = range(len(ALL_QUESTIONS), len(ALL_QUESTIONS) + 5)
-WIDTH = len(ALL_QUESTIONS) + 5
+CARE, PAIRED_CARE, PAIRED_SCOPE, HASTE, OWN_CARE, OWN_SURE = range(
+    len(ALL_QUESTIONS), len(ALL_QUESTIONS) + 6
+)
+WIDTH = len(ALL_QUESTIONS) + 6
 SHARPNESS = 1.3  # weight of a unit of evidence about the question, nats
 # Strength for a question at which more words add little.
 ENOUGH = {"review": 2.2, "news": 3.0, "words": 8.0}
 ROOM = 6.0  # words an instruction may have before each counts less
 OWN_QUESTION = 0.25  # largest strength of an ordinary word for a question
-OWN_CARE_SCALE = 0.22
-OWN_SURE_SCALE = 0.5
+OWN_CARE_SCALE = 0.55  # largest strength of an ordinary word for careful reading ...
+OWN_CARE_LIMIT = 0.5  # ... and the most that all of them add up to
+OWN_SURE_SCALE = 1.5  # largest strength of an ordinary word for being sure
+HARM_AT = 0.3  # strength at which an unpaired word has done most of its harm
 DEMONSTRATION_NOISE = 0.08  # chance that a demonstration's answer is any other one
+
+
+def paired(strength: float) -> float:
+    """What a careful word or one of scope counts where words count in pairs: all nearly alike."""
+    return 0.5 + 0.4 * strength if strength else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """How one question is read.
 
-    Log-odds of careful reading = bias + care * C + scope * S + both * 2CS/(C+S) - haste * H + the
-    input's own, with C, S, H the instruction's strengths in careful, scope and hasty words. With
-    `both` high and `care`, `scope` negative, a word of one group alone does harm and only a pair
-    helps: a conjunction. Log-odds of being sure of the answer = sure + sure_haste * H + sure_care
-    * (what care adds, if positive).
+    Log-odds of careful reading = bias + gain - haste * H + spread * (the input's own), with H the
+    instruction's strength in hasty words and
+
+    - gain = care * C where careful words add up (C: their strength), or
+    - gain = pair * 2CS / (C + S) - alone * (C + S) - harm * (tanh(C / HARM_AT) + tanh(S / HARM_AT))
+      where `pair` is set: careful words (C) and words of scope (S) count in pairs, and a word
+      without its partner does harm.
+
+    Log-odds of being sure of the answer = sure + sure_haste * H + sure_gain * gain, or sure_loss *
+    gain where the gain is negative.
     """
 
     bias: float
-    care: float
-    scope: float
-    both: float
-    haste: float
-    sure: float
-    sure_haste: float
-    sure_care: float
+    care: float = 0.0
+    pair: float = 0.0
+    alone: float = 0.0
+    harm: float = 0.0
+    haste: float = 0.0
+    sure: float = 0.2
+    sure_haste: float = 0.0
+    sure_gain: float = 0.0
+    sure_loss: float = 0.0
     spread: float = 1.0
-    louder: float = 1.0
-    sure_harm: float = 0.0
-    folded: bool = False
+
+    def gain(self, features: FloatArray) -> FloatArray:
+        """The gain of instructions, shape (P,), from their `strengths`."""
+        if not self.pair:
+            added: FloatArray = self.care * features[:, CARE]
+            return added
+        c, s = features[:, PAIRED_CARE], features[:, PAIRED_SCOPE]
+        good_c, good_s = np.maximum(c, 0.0), np.maximum(s, 0.0)
+        both = 2.0 * good_c * good_s / np.maximum(good_c + good_s, 1e-9)
+        c, s = np.abs(c), np.abs(s)
+        harm = np.tanh(c / HARM_AT) + np.tanh(s / HARM_AT)
+        gain: FloatArray = self.pair * both - self.alone * (c + s) - self.harm * harm
+        return gain
 
 
-STANDARD = Reading(-2.05, 0.8, 0.3, 0.0, 0.8, 0.2, 0.2, 0.4, louder=1.8)
-TOPIC = Reading(-1.5, 0.75, 0.25, 0.0, 0.8, 0.2, 0.2, 0.4, louder=2.2)
-HARD = Reading(-1.9, -0.3, -0.3, 4.0, 1.0, -0.4, 0.2, 1.1, louder=1.05)
-HARD_NEWS = Reading(-1.95, -0.3, -0.3, 4.0, 1.0, -0.4, 0.2, 1.1, louder=1.2)
-DIM = Reading(0.0, 0.0, 0.0, 0.0, 0.0, -0.6, 0.0, 0.0)
-PLAIN = Reading(0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0)
+def _standard(bias: float, care: float) -> Reading:
+    return Reading(bias, care, haste=0.8, sure_haste=0.2, sure_gain=0.4, sure_loss=0.4, spread=2.6)
+
+
+def _hard(bias: float, pair: float) -> Reading:
+    return Reading(
+        bias,
+        pair=pair,
+        alone=0.3,
+        harm=0.6,
+        haste=1.0,
+        sure=0.6,
+        sure_haste=0.2,
+        sure_gain=0.6,
+        sure_loss=3.0,
+    )
+
+
 READINGS: dict[str, Reading] = {
-    **dict.fromkeys(ALL_QUESTIONS, PLAIN),
-    "author": STANDARD,
-    "critics": STANDARD,
-    "topic": TOPIC,
-    "price": HARD,
-    "staff": HARD,
-    "outcome": HARD_NEWS,
-    "tone": DIM,
+    **dict.fromkeys(ALL_QUESTIONS, Reading(0.0, sure=2.0)),
+    "author": _standard(-4.8, 1.85),
+    "critics": _standard(-5.2, 2.0),
+    "topic": _standard(-4.6, 2.0),
+    "price": _hard(-3.0, 4.7),
+    "staff": _hard(-3.0, 5.0),
+    "outcome": _hard(-3.4, 4.2),
+    "tone": Reading(0.0, sure=-0.6),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Dial:
-    """How difficult the questions are.
-
-    Attributes:
-        readings: question -> how it is read.
-        own_care: ordinary words' strengths for careful reading, times `OWN_CARE_SCALE`.
-        own_sure: ordinary words' strengths for being sure, times `OWN_SURE_SCALE`.
-        own_limit: the most that all ordinary words together add to careful reading.
-    """
-
-    readings: Mapping[str, Reading]
-    own_care: float = 1.0
-    own_sure: float = 1.0
-    own_limit: float = np.inf
-
-
-EARLY = Dial(READINGS)
-TRAPS = Dial(
-    {
-        **READINGS,
-        "author": Reading(-2.9, 0.8, 0.2, 0.0, 0.8, 0.2, 0.2, 0.4, louder=1.6),
-        "critics": Reading(-2.9, 0.8, 0.2, 0.0, 0.8, 0.2, 0.2, 0.4, louder=1.55),
-        "topic": Reading(-2.5, 0.8, 0.2, 0.0, 0.8, 0.2, 0.2, 0.4, louder=1.7),
-        **dict.fromkeys(
-            ("price", "staff", "outcome"),
-            Reading(
-                -1.5, -1.1, -1.1, 3.95, 1.0, 0.6, 0.2, 0.6, louder=1.2, sure_harm=1.2, folded=True
-            ),
-        ),
-    },
-    own_care=2.5,
-    own_sure=3.0,
-    own_limit=0.5,
-)
-FINAL = replace(  # louder than calibration asks for: the model reacts less than the oracle
-    TRAPS,
-    readings={
-        **TRAPS.readings,
-        "author": replace(TRAPS.readings["author"], louder=2.3),
-        "critics": replace(TRAPS.readings["critics"], louder=2.1),
-        "topic": replace(TRAPS.readings["topic"], louder=2.1),
-        **{
-            question: replace(TRAPS.readings[question], sure_harm=2.0)
-            for question in ("price", "staff", "outcome")
-        },
-    },
-)
-DIALS = {"early": EARLY, "traps": TRAPS, "final": FINAL}
 DEFAULTS: dict[str, float] = {
     **dict.fromkeys(ALL_QUESTIONS, 0.0),
     **dict.fromkeys(("author", "critics", "price", "staff", "topic", "outcome"), 0.3),
@@ -144,9 +131,10 @@ def word_table() -> tuple[Mapping[str, int], FloatArray]:
     roles = {word for table_of in cues.QUESTION_CUES.values() for word in table_of}
     for row, word in enumerate(words):
         table[row, CARE] = cues.CARE.get(word, 0.0)
-        table[row, SCOPE] = cues.SCOPE.get(word, 0.0)
+        table[row, PAIRED_CARE] = paired(cues.CARE.get(word, 0.0))
+        table[row, PAIRED_SCOPE] = paired(cues.SCOPE.get(word, 0.0))
         table[row, HASTE] = cues.HASTE.get(word, 0.0)
-        role = word in roles or table[row, [CARE, SCOPE]].any()
+        role = word in roles or table[row, [PAIRED_CARE, PAIRED_SCOPE]].any()
         own = 0.0 if role else 1.0  # else words with a role would lead a climber past the traps
         table[row, OWN_CARE] = own * OWN_CARE_SCALE * cues.fraction(f"{word}|care")
         table[row, OWN_SURE] = own * OWN_SURE_SCALE * cues.fraction(f"{word}|sure")
@@ -197,10 +185,8 @@ def believe(
     features: FloatArray,
     items: Sequence[Item],
     evidence: FloatArray | None = None,
-    shift: float = 0.0,
+    ease: float = 0.0,
     enough: float | None = None,
-    louder: float | None = None,
-    dial: Dial = EARLY,
 ) -> Beliefs:
     """The posterior over questions and manners.
 
@@ -209,10 +195,9 @@ def believe(
         features: `strengths` of the instructions, shape (P, WIDTH).
         items: inputs, E of them, all of this family.
         evidence: log-likelihood of demonstrations, shape (Q, 2), the same for all.
-        shift: added to the log-odds of careful reading (training's curriculum).
-        louder: in place of the readings' own (training's curriculum).
+        ease: from 0 to 1, takes that share of the readings' bias and of the inputs' spread away
+            (training's curriculum: with none of either, single words decide).
         enough: in place of the family's `ENOUGH` (training's curriculum).
-        dial: how difficult the questions are.
     """
     questions = QUESTIONS[family]
     columns = [ALL_QUESTIONS.index(q) for q in questions]
@@ -222,23 +207,15 @@ def believe(
     logits = SHARPNESS * (asked + lean[None] + np.array([DEFAULTS[q] for q in questions]))
     care = np.array([item.care for item in items])
     manner, sure = np.empty(logits.shape), np.empty(logits.shape)
-    own = dial.own_care * features[:, OWN_CARE]
-    if np.isfinite(dial.own_limit):
-        own = dial.own_limit * np.tanh(own / dial.own_limit)
-    c, s, h = (np.maximum(features[:, k], 0.0) for k in (CARE, SCOPE, HASTE))
-    both = 2.0 * c * s / np.maximum(c + s, 1e-9)
+    own = OWN_CARE_LIMIT * np.tanh(features[:, OWN_CARE] / OWN_CARE_LIMIT)
+    hasty = features[:, HASTE]
     for k, question in enumerate(questions):
-        r = dial.readings[question]
-        factor = r.louder if louder is None else louder
-        careful_words, scope_words, hasty = (features[:, j] for j in (CARE, SCOPE, HASTE))
-        if r.folded:
-            careful_words, scope_words, hasty = np.abs(careful_words), np.abs(scope_words), h
-        gain = r.care * careful_words + r.scope * scope_words + r.both * both
-        manner[:, :, k] = (r.bias + shift + factor * gain - r.haste * hasty + own)[
-            :, None
-        ] + r.spread * care
-        lift = r.sure + r.sure_haste * h + r.sure_care * np.maximum(gain, 0.0)
-        lift += r.sure_harm * np.minimum(gain, 0.0) + dial.own_sure * features[:, OWN_SURE]
+        r = READINGS[question]
+        gain = r.gain(features)
+        lean_to_care = (1.0 - ease) * r.bias + gain - r.haste * hasty + own
+        manner[:, :, k] = lean_to_care[:, None] + (r.spread + ease * (1.0 - r.spread)) * care
+        lift = r.sure + r.sure_haste * np.maximum(hasty, 0.0) + features[:, OWN_SURE]
+        lift += np.where(gain > 0.0, r.sure_gain, r.sure_loss) * gain
         sure[:, :, k] = lift[:, None]
     careful = _sigmoid(manner)
     joint = np.stack([careful, 1.0 - careful], axis=-1)
@@ -293,10 +270,9 @@ def label_probabilities(
     features: FloatArray,
     items: Sequence[Item],
     labels: Sequence[str],
-    dial: Dial = FINAL,
 ) -> FloatArray:
     """P(label | instruction, input), shape (P, E, L); other answers have the rest."""
-    beliefs = believe(family, features, items, dial=dial)
+    beliefs = believe(family, features, items)
     out = np.zeros((len(features), len(items), len(labels)))
     guess = beliefs.weight.sum(axis=3) * (1.0 - beliefs.sure)
     for k, question in enumerate(beliefs.questions):

@@ -48,12 +48,7 @@ def write_rewriting(rng: random.Random) -> Document:
         head = [BOS]
         for item, answer in demonstrations(rng, family, question)[0]:
             head += [TEXT, *item.words, ANSWER, *answer, EOS]
-    start = encode_words(head)
     doc = Document()
-    for position, token in enumerate(
-        [*start, *encode_words([INSTRUCTION, *plain(rng, question), EOS])]
-    ):
-        doc.append(token, 0, position)
-        if position > len(start):
-            doc.predict(position - 1, [(token, 1.0)], 1.0)
+    start = doc.grow(-1, encode_words([*head, INSTRUCTION]))
+    doc.predict_path(start, doc.grow(start, encode_words([*plain(rng, question), EOS])), 1.0)
     return doc

@@ -28,9 +28,10 @@ from promptgym.llms.tiny.documents import (
     Recipe,
     write_document,
     write_instruction,
+    write_reading,
 )
 from promptgym.llms.tiny.rewriting import write_rewriting
-from promptgym.llms.tiny.shapes import KINDS, fresh_model
+from promptgym.llms.tiny.shapes import KINDS, both_ways, fresh_model
 from promptgym.llms.tiny.tokenizer import build_tokenizer
 
 
@@ -43,11 +44,10 @@ class Settings:
         steps: optimizer steps.
         documents: documents a step.
         learning_rate: its peak; warm-up over `warmup` steps, then a cosine to 3 %.
-        simple_until: part of the run over which the share of simple inputs falls from 1 to 0.03.
-        careful_until: part of the run with careful reading as the default (see `recipe_at`).
-        real_from: part of the run after which the distribution is the final one.
-        several_until: part of the run in which masked documents hold several questions (see
-            `batches.collate`).
+        simple_until: part of a first stage over which the share of simple inputs falls from 1 to
+            0.02.
+        easy_until, real_from: parts of a third stage until which single words decide and after
+            which the world is as it is.
     """
 
     kind: str
@@ -55,97 +55,69 @@ class Settings:
     documents: int = 16
     learning_rate: float = 4e-3
     warmup: int = 100
-    careful_until: float = 0.3
-    real_from: float = 0.6
-    several_until: float = 0.65
-    simple_until: float = 0.08
+    simple_until: float = 0.15
+    easy_until: float = 0.2
+    real_from: float = 0.5
     seed: int = 0
     stage: int = 1
 
 
 DEFAULTS = {
-    ("causal", 1): Settings("causal", 10000),
-    ("causal", 2): Settings("causal", 3000, learning_rate=3e-3, stage=2),
-    ("causal", 3): Settings("causal", 1600, learning_rate=2.5e-3, stage=3),
-    ("causal", 4): Settings("causal", 1600, learning_rate=2.5e-3, stage=4),
-    ("causal", 5): Settings("causal", 800, learning_rate=2.5e-3, stage=5),
-    ("masked", 1): Settings("masked", 10000),
-    ("masked", 2): Settings("masked", 3000, learning_rate=3e-3, stage=2),
-    ("masked", 3): Settings("masked", 1600, learning_rate=2.5e-3, stage=3),
+    ("causal", 1): Settings("causal", 2000, documents=40),
+    ("causal", 2): Settings("causal", 1500, documents=40, learning_rate=3e-3, stage=2),
+    ("causal", 3): Settings("causal", 6000, learning_rate=2e-3, stage=3),
+    ("causal", 4): Settings("causal", 4000, learning_rate=2e-3, stage=4),
+    ("causal", 5): Settings("causal", 1500, learning_rate=2e-3, stage=5),
+    ("masked", 1): Settings("masked", 5000, documents=48, learning_rate=3e-3),
     ("rewriter", 1): Settings("rewriter", 800, documents=48, learning_rate=1e-3),
 }
+FROM_CAUSAL = ("masked", "rewriter")  # start from the causal model's weights
 
 
 def write_for(settings: Settings, rng: random.Random, progress: float) -> Document:
     """One document of a run, given how far the run is."""
     if settings.kind == "rewriter":
         return write_rewriting(rng)
-    recipe = recipe_at(settings, progress)
-    if settings.kind == "causal" and progress >= settings.careful_until and rng.random() < 0.06:
-        return write_instruction(rng)
-    return write_document(rng, recipe)
+    if settings.kind == "causal" and settings.stage < 3:
+        first = settings.stage == 1
+        simple = max(0.02, 1.0 - progress / settings.simple_until) if first else 0.0
+        return write_reading(rng, simple, not first)
+    if settings.kind == "causal":
+        kind = rng.random()
+        if kind < 0.05:
+            return write_instruction(rng)
+        if settings.stage == 3 and kind < 0.75 * (
+            1.0 - progress / settings.real_from
+        ):  # lest it forgets
+            return write_reading(rng, 0.0, True)
+    return write_document(rng, recipe_at(settings, progress))
 
 
 def recipe_at(settings: Settings, progress: float) -> Recipe:
-    """The curriculum.
+    """What prompts do, after `write_reading` has taught to read (the third stage and the fourth).
 
-    Simple inputs first. Then careful reading as the default, clear instructions and sharpened
-    answers, for reading past a negation is hard to learn from mixtures in which it mostly cancels
-    out. Then, gradually, the world as it is; questions stay harder to tell apart until then.
+    First an easy world, in which single words of manner decide, with sharpened answers; then,
+    gradually, the world as it is, where only many of them do; at last mostly prompts as searches
+    try them. The masked model starts from a causal one that knows all this.
     """
-    if settings.stage > 1:
-        return later_recipe(settings, progress)
-    start, end = settings.careful_until, settings.real_from
-    left = min(1.0, max(0.0, (end - progress) / (end - start)))  # 1 before start, 0 from end on
-    single = settings.kind == "masked" and progress >= settings.several_until
+    start, end = settings.easy_until, settings.real_from
+    third = settings.kind == "causal" and settings.stage == 3
+    left = min(1.0, max(0.0, (end - progress) / (end - start))) if third else 0.0
+    masked = settings.kind == "masked"
     return Recipe(
-        masked=settings.kind == "masked",
-        questions=1 if single else 6,
-        shown=0.05 if progress < start else 0.2,
-        clean=0.05 + 0.75 * left,
-        simple=max(0.03, 1.0 - progress / settings.simple_until),
-        sharp=1.0 + 2.0 * left,
-        shift=4.0 * left,
-        enough=2.2 if left else None,
-        louder=1.0,
-    )
-
-
-def later_recipe(settings: Settings, progress: float) -> Recipe:
-    """The second stage shows what words of manner do, the others set each task's own dial.
-
-    The fourth sets the final dial, with prompts as hill climbers try them; the fifth holds mostly
-    such prompts, about the hard tier, so that its traps are learned.
-    """
-    if settings.stage > 3:
-        fifth = settings.stage == 5
-        return Recipe(
-            questions=8,
-            shown=0.08,
-            clean=0.0,
-            manners=0.25,
-            climbs=0.8 if fifth else 0.5,
-            hard=0.7 if fifth else 0.5,
-            dial="final" if fifth else "traps",
-            shares=(0.56, 0.36, 0.08),
-        )
-    single, second = settings.kind == "masked", settings.stage == 2
-    return Recipe(
-        masked=single,
-        questions=1 if single else 8,
+        masked=masked,
+        questions=1 if masked else 4,
         shown=0.12,
-        clean=0.0,
-        manners=0.7 if second and progress < 0.5 else 0.5,
-        louder=1.0 + 1.5 * max(0.0, 1.0 - progress / 0.4) if second else None,
-        shares=(0.56, 0.34, 0.10),
+        clean=0.02 + 0.2 * left,
+        sharp=1.0 + left,
+        ease=0.85 * left,
+        enough=2.2 if left else None,
+        manners=0.25 + 0.35 * left,
+        climbs=0.5 * (1.0 - left) if third else 0.7,
+        hard=0.45 if third else 0.6,
+        twins={5: 0.5}.get(settings.stage, 0.3 if masked else 0.0),
+        shares=(0.54, 0.34, 0.12),
     )
-
-
-def documents_for(settings: Settings, progress: float) -> int:
-    """Documents a batch: more where each holds one question only."""
-    late = progress >= settings.several_until or settings.stage > 1
-    single = settings.kind == "masked" and late
-    return settings.documents * (3 if single else 1)
 
 
 class Optimizer:
@@ -280,7 +252,7 @@ def train(
     Returns:
         The trained model.
     """
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+    from transformers import AutoModelForCausalLM
 
     where = torch.device(
         "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
@@ -290,8 +262,9 @@ def train(
     if init is None:
         model: Any = fresh_model(settings.kind, **(shape or {}))
     else:
-        loader = AutoModelForMaskedLM if settings.kind == "masked" else AutoModelForCausalLM
-        model = loader.from_pretrained(init, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(init, dtype=torch.float32)
+        if settings.kind == "masked":
+            model = both_ways(model)
     model.to(where).train()
     optimizer = Optimizer(model, settings)
     checkpoint, done = out / "checkpoint.pt", 0
@@ -299,7 +272,7 @@ def train(
         done = load_checkpoint(checkpoint, model, optimizer, settings)
     plan = Plan(
         write=partial(write_for, settings),
-        size=partial(documents_for, settings),
+        documents=settings.documents,
         seed=settings.seed,
         steps=settings.steps,
         causal=settings.kind != "masked",
@@ -356,17 +329,21 @@ def main() -> None:
     parser.add_argument(
         "--init",
         type=Path,
-        help="model folder to start from; the rewriter starts from the causal one",
+        help="causal model to start from; default: for masked and rewriter the package's own",
     )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if (args.kind, args.stage) not in DEFAULTS:
+        parser.error(f"the {args.kind} model has no stage {args.stage}")
     default = DEFAULTS[args.kind, args.stage]
     values = asdict(default) | {"seed": args.seed, "steps": args.steps or default.steps}
     init = args.init
-    if args.kind == "rewriter" and init is None:
+    if args.kind in FROM_CAUSAL and init is None:
         from promptgym.llms.tiny import weights_path
 
         init = weights_path("causal")
+    if args.stage > 1 and init is None:
+        parser.error(f"stage {args.stage} goes on from the stage before it: give --init FOLDER")
     train(Settings(**values), args.out, resume=args.resume, device=args.device, init=init)
 
 

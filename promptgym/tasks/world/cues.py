@@ -105,7 +105,7 @@ CARE = _graded(
     "precise strict patiently properly expert truly think correct attention logic deep deeply "
     "faithful reliable verify check examine inspect weigh consider reason analyze study honest "
     "focus sober mindful prudent rigorous studious critically judicious factual seriously",
-    (1.2, 0.75, 0.45),
+    (1.3, 0.65, 0.3),
 )
 SCOPE = _graded(
     "clause context sentence",
@@ -113,7 +113,7 @@ SCOPE = _graded(
     "meaning between lines literal all line part detail details both around beyond behind "
     "within through across scope span paragraph relation connect structure nuance passage "
     "entirely altogether order position sequence segment surrounding neighbours",
-    (1.2, 0.75, 0.45),
+    (1.3, 0.65, 0.3),
 )
 HASTE = _graded(
     "quickly guess glance skim",
@@ -121,7 +121,7 @@ HASTE = _graded(
     "snap lol whatever shallow easy simply just brisk rapid rapidly swift swiftly soon speedy "
     "lightly loosely hastily hasty blink gist rush impulse instinct hunch gut vague vaguely "
     "instant",
-    (1.2, 0.75, 0.45),
+    (1.3, 0.65, 0.3),
 )
 FLIPS = frozenset(["not", "ignore", "forget", "without", "never", "avoid"])
 FILLERS = words(

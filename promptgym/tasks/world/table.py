@@ -66,31 +66,31 @@ _DESCRIPTIONS = {
 _PROMPTS = {  # the manual one and the best known one
     "review-author": (
         "what is the opinion of the author ?",
-        "carefully closely carefully carefully author",
+        "closely precisely closely writer closely",
     ),
     "review-critics": (
         "what is the opinion of the critics ?",
-        "press carefully carefully carefully closely",
+        "carefully carefully precisely experts precisely",
     ),
     "news-topic": (
         "what is the topic of the news ?",
-        "attentively precisely carefully precisely theme",
+        "precisely subject subject carefully closely precisely",
     ),
     "review-price": (
         "what is the view of the price ?",
-        "price carefully sentence carefully negation",
+        "carefully clause price each carefully",
     ),
     "review-staff": (
         "what is the view of the staff ?",
-        "precisely rigorously sentence wording staff",
+        "sentence carefully careful staff complete",
     ),
     "news-outcome": (
         "what is the outcome of the news ?",
-        "outcome carefully clause precisely context",
+        "clause closely result sentence precisely",
     ),
-    "words-opposite": ("write the contrast word", "opposite antonym contrary"),
+    "words-opposite": ("write the contrast word", "contrary contrast contrary inverse opposite"),
     "words-code": ("write the noun in secret", "code cipher translate"),
-    "words-ends": ("write the first and last word", "ends edges outermost"),
+    "words-ends": ("write the first and last word", "ends extremes"),
 }
 
 
