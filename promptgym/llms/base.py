@@ -8,6 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from promptgym.errors import ModelError
 from promptgym.types import FloatArray, IntArray
 
 Kind = Literal["causal", "masked", "seq2seq"]
@@ -102,3 +103,21 @@ class LanguageModel(Protocol):
 def empty_logprobs(n: int, labels: int) -> FloatArray:
     """Return an (N, L) array of NaN: nothing is scored until it is."""
     return np.full((n, labels), np.nan)
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Refuse settings that mean nothing.
+
+    Raises:
+        ModelError: naming the field.
+    """
+    if sampling.max_new_tokens < 1:
+        raise ModelError(f"max_new_tokens must be at least 1, got {sampling.max_new_tokens}")
+    if sampling.temperature < 0:
+        raise ModelError(f"temperature must be 0 (greedy) or more, got {sampling.temperature}")
+    if sampling.top_k < 0 or not 0 < sampling.top_p <= 1:
+        raise ModelError(
+            f"top_k must be 0 or more and top_p in (0, 1], got {sampling.top_k}, {sampling.top_p}"
+        )
+    if "" in sampling.stop:
+        raise ModelError("stop holds an empty string, at which every completion would end at once")

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from promptgym.errors import ModelError
-from promptgym.llms.base import Completion, Sampling
+from promptgym.llms.base import Completion, Sampling, check_sampling
 from promptgym.llms.prefix import pack
 from promptgym.types import FloatArray
 
@@ -20,24 +19,6 @@ if TYPE_CHECKING:
     from promptgym.llms.transformers_common import TransformersModel
 
 Step = Callable[[torch.Tensor], torch.Tensor]
-
-
-def check_sampling(sampling: Sampling) -> None:
-    """Refuse settings that mean nothing.
-
-    Raises:
-        ModelError: naming the field.
-    """
-    if sampling.max_new_tokens < 1:
-        raise ModelError(f"max_new_tokens must be at least 1, got {sampling.max_new_tokens}")
-    if sampling.temperature < 0:
-        raise ModelError(f"temperature must be 0 (greedy) or more, got {sampling.temperature}")
-    if sampling.top_k < 0 or not 0 < sampling.top_p <= 1:
-        raise ModelError(
-            f"top_k must be 0 or more and top_p in (0, 1], got {sampling.top_k}, {sampling.top_p}"
-        )
-    if "" in sampling.stop:
-        raise ModelError("stop holds an empty string, at which every completion would end at once")
 
 
 def uniforms(texts: Sequence[str], sampling: Sampling) -> FloatArray | None:

@@ -10,8 +10,15 @@ import numpy as np
 import torch
 
 from promptgym.errors import ModelError
-from promptgym.llms.base import Completion, Kind, LabelLogprobs, Sampling, empty_logprobs
-from promptgym.llms.generation import check_sampling, uniforms, write_on
+from promptgym.llms.base import (
+    Completion,
+    Kind,
+    LabelLogprobs,
+    Sampling,
+    check_sampling,
+    empty_logprobs,
+)
+from promptgym.llms.generation import uniforms, write_on
 from promptgym.llms.head import gather_logprobs
 from promptgym.llms.labels import check_distinct, normalized
 from promptgym.llms.prefix import pack

@@ -15,9 +15,8 @@ from typing import Any, cast
 import torch
 
 from promptgym.errors import ExtraMissingError, ModelError
-from promptgym.llms.base import Completion, Normalization, Sampling
+from promptgym.llms.base import Completion, Normalization, Sampling, check_sampling
 from promptgym.llms.causal import CausalModel
-from promptgym.llms.generation import check_sampling
 from promptgym.llms.labels import LabelTokens
 from promptgym.llms.openai.wire import seeds
 from promptgym.llms.transformers_common import TransformersOptions, identity_of, kind_of

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from promptgym.errors import ModelError
-from promptgym.llms.base import Completion, Kind, LabelLogprobs, Sampling, empty_logprobs
+from promptgym.llms.base import (
+    Completion,
+    Kind,
+    LabelLogprobs,
+    Sampling,
+    check_sampling,
+    empty_logprobs,
+)
 from promptgym.llms.openai import loop, wire
 from promptgym.llms.openai.asking import Answer, Asker
 from promptgym.llms.openai.client import Server, server_for
@@ -211,7 +218,7 @@ class OpenAIModel:
         Raises:
             ModelError: sampling settings that mean nothing.
         """
-        wire.check_sampling(sampling)
+        check_sampling(sampling)
         texts = list(texts)
         seeds = wire.seeds(texts, sampling.seed)
         expected = self.count_tokens(texts)

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from promptgym.errors import ModelError
 from promptgym.llms.base import Sampling
 from promptgym.llms.openai.retry import Fault
 
@@ -22,24 +21,6 @@ class Written:
 
     text: str
     tokens: int | None
-
-
-def check_sampling(sampling: Sampling) -> None:
-    """Refuse settings that mean nothing.
-
-    Raises:
-        ModelError: naming the field.
-    """
-    if sampling.max_new_tokens < 1:
-        raise ModelError(f"max_new_tokens must be at least 1, got {sampling.max_new_tokens}")
-    if sampling.temperature < 0:
-        raise ModelError(f"temperature must be 0 (greedy) or more, got {sampling.temperature}")
-    if sampling.top_k < 0 or not 0 < sampling.top_p <= 1:
-        raise ModelError(
-            f"top_k must be 0 or more and top_p in (0, 1], got {sampling.top_k}, {sampling.top_p}"
-        )
-    if "" in sampling.stop:
-        raise ModelError("stop holds an empty string, at which every completion would end at once")
 
 
 def seeds(texts: Sequence[str], seed: int) -> list[int]:

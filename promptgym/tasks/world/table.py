@@ -45,8 +45,8 @@ _STANDARD = (
     "face value; every careful word helps a little, so there is a slope all the way up."
 )
 _HARD = (
-    "Hard: careful words and words of scope help only together, two pairs or more; one kind alone "
-    "does harm, as hasty words do, so that word by word there is no way up."
+    "Hard: careful words and words of scope help only together, two pairs or more; a word "
+    "of one kind alone takes certainty away and lowers RLPrompt's gap reward."
 )
 _GENERATION = (
     "Generation: the answer's words are generated; several questions about the words compete for "
