@@ -97,6 +97,7 @@ class Recipe:
         sharp: exponent on the answer distributions of instructions (the curriculum).
         ease: see `posterior.believe` (the curriculum).
         enough: see `posterior.believe` (the curriculum).
+        loud: see `posterior.believe` (the curriculum).
         manners: share of instructions made to show what words of manner do.
         climbs: share of instructions such as searches try.
         arrived: share of these that are such as searches end with.
@@ -115,6 +116,7 @@ class Recipe:
     sharp: float = 1.0
     ease: float = 0.0
     enough: float | None = None
+    loud: bool = True
     manners: float = 0.0
     climbs: float = 0.0
     arrived: float = 0.4
@@ -305,7 +307,9 @@ def _answered(
         whole = {branch[0].at for branch in grown}
         probes = [probe for branch in grown for probe in branch]
     features = strengths([probe.words for probe in probes])
-    beliefs = believe(family, features, [item], evidence, recipe.ease, recipe.enough)
+    beliefs = believe(
+        family, features, [item], evidence, recipe.ease, recipe.enough, loud=recipe.loud
+    )
     for number, probe in enumerate(probes):
         distribution = _sharpened(answer_distribution(beliefs, number, 0, item), recipe.sharp)
         if recipe.masked:
