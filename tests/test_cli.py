@@ -335,13 +335,13 @@ def test_settings_keep_an_equals_sign_in_the_value() -> None:
 
 
 def test_task_options_refuse_what_is_given_twice() -> None:
-    assert task_options('{"seed": 1}', {"input": "a", "target": None}, "x, y") == {
+    assert task_options('{"seed": 1}', "x, y", input="a", target=None) == {
         "seed": 1,
         "input": "a",
         "labels": ["x", "y"],
     }
     with pytest.raises(ConfigError, match="input"):
-        task_options('{"input": "a"}', {"input": "b"}, None)
+        task_options('{"input": "a"}', None, input="b")
 
 
 @pytest.mark.parametrize(

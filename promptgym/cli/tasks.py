@@ -65,8 +65,10 @@ def show(
     """Show one task: splits, labels, template, prompts and a few training examples."""
     from promptgym.tasks import describe_task, load_task
 
-    columns = {"data_dir": data_dir, "input": input_column, "target": target_column}
-    loaded = load_task(task, **(task_options(more_task, columns, labels) or {}))
+    options = task_options(
+        more_task, labels, data_dir=data_dir, input=input_column, target=target_column
+    )
+    loaded = load_task(task, **(options or {}))
     about: JSON = describe_task(loaded)
     about["examples"] = [{"input": e.input, "target": e.target} for e in loaded.train[:5]]
     if as_json:
@@ -140,11 +142,12 @@ def landscape(
     """Measure how a model's accuracy on a task depends on the prompt (minutes; asks test too)."""
     from promptgym.evaluation.landscape import landscape as survey
 
-    columns = {"data_dir": data_dir, "input": input_column, "target": target_column}
     found = survey(
         task,
         model,
-        task_options=task_options(more_task, columns, labels),
+        task_options=task_options(
+            more_task, labels, data_dir=data_dir, input=input_column, target=target_column
+        ),
         model_options=json_object(more_model, "--model-options"),
         n_random=random_prompts,
         n_edits=edits,
