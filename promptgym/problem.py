@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from promptgym.arguments import checked
@@ -110,6 +111,16 @@ class Problem:
         """The cache that outlives this run; None without one."""
         return None if self.scorer.shelf is None else self.scorer.shelf.store
 
+    def examples(self, split: str) -> tuple[Example, ...]:
+        """Return the examples of "train" or "dev", the splits that an optimizer may ask about.
+
+        Raises:
+            ConfigError: for another split.
+        """
+        if split not in ("train", "dev"):
+            raise ConfigError(f"split must be 'train' or 'dev', got {split!r}")
+        return self.task.train if split == "train" else self.task.dev
+
     def score(
         self,
         prompts: Sequence[Prompt],
@@ -121,10 +132,10 @@ class Problem:
 
         Raises:
             BudgetExhausted: if not even one prompt fits.
+            ConfigError: for a split that an optimizer may not ask about.
             TooManyFailures: if too large a share of all evaluations failed.
         """
-        if examples is None:
-            examples = {"train": self.task.train, "dev": self.task.dev}[split]
+        examples = self.examples(split) if examples is None else examples
         scores = self.scorer.score(prompts, examples)
         self.events.emit(
             "scores",
@@ -174,8 +185,9 @@ def words_of(task: Task, limit: int = 1000) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*extra, *words]))
 
 
+@checked(ConfigError)
 def make_problem(
-    task: str | Task = "author",
+    task: str | Path | Task = "author",
     model: str | LanguageModel = "tiny",
     *,
     task_options: JSON | None = None,
@@ -194,7 +206,7 @@ def make_problem(
     Raises:
         TaskError, TemplateError, ModelError, RewardError, ConfigError: the part that does not fit.
     """
-    if isinstance(task, str):
+    if isinstance(task, (str, Path)):
         task = load_task(task, **(task_options or {}))
     if isinstance(model, str):
         model = load_model(model, **(model_options or {}))

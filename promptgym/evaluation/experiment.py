@@ -13,7 +13,6 @@ from promptgym.agents import make_optimizer
 from promptgym.errors import ConfigError
 from promptgym.evaluation.evaluate import held_out
 from promptgym.evaluation.report import fixed_levels, write_report
-from promptgym.evaluation.settings import check_settings
 from promptgym.llms import LanguageModel, load_model
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
@@ -81,7 +80,6 @@ class Experiment:
                 type.
         """
         preset = {} if self.preset is None else {"preset": self.preset}
-        check_settings(make_optimizer(self.method, **preset), self.options)
         return make_optimizer(self.method, **preset, **self.options)
 
     def load(self) -> tuple[Task, LanguageModel]:
@@ -159,6 +157,7 @@ def run_experiment(
         return run.result()
     # Before there is a folder: what cannot start leaves none behind.
     problem = experiment.problem(task, model, cache=cache, max_failures=max_failures)
+    optimizer.check(problem)
     run = run or RunFolder.create(out, config)
     shown = display if display is not None else NoDisplay()
     problem.events = Tee(run.log, shown)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from inspect import signature
+from typing import Any, Protocol, TypeVar
 
 from promptgym.arguments import check_arguments, hints
 from promptgym.errors import RewardError
 from promptgym.scoring import Scores
-from promptgym.types import FloatArray
+from promptgym.types import JSON, FloatArray
 
+T = TypeVar("T")
 RewardSpec = str | dict[str, Any]
 
 
@@ -59,6 +61,29 @@ def register_reward(name: str) -> Callable[[Callable[..., Reward]], Callable[...
     return add
 
 
+def build(what: str, known: Mapping[str, Callable[..., T]], spec: JSON) -> T:
+    """Build what a dict with a name and options describes.
+
+    Args:
+        what: how it is called.
+        known: name -> factory.
+        spec: the name under "name", and options of the factory.
+
+    Raises:
+        RewardError: for an unknown name, an unknown or missing option, or one of the wrong type.
+    """
+    options = dict(spec)
+    name = options.pop("name", None)
+    if name not in known:
+        raise RewardError(f"unknown {what} {name!r}; known: {', '.join(sorted(known))}")
+    factory = known[name]
+    check_arguments(f"{what} {name!r}", hints(factory), options, RewardError, what="option")
+    try:
+        return factory(**options)
+    except TypeError as error:  # an option is missing
+        raise RewardError(f"{what} {name!r}: {error}") from None
+
+
 def make_reward(spec: RewardSpec | Reward) -> Reward:
     """Build a reward from `"gap"`, from `{"name": "gap", "wrong": 180.0}`, or pass one on.
 
@@ -69,19 +94,40 @@ def make_reward(spec: RewardSpec | Reward) -> Reward:
     if isinstance(spec, str):
         spec = {"name": spec}
     if isinstance(spec, dict):
-        options = dict(spec)
-        name = options.pop("name", None)
-        if name not in REWARDS:
-            raise RewardError(f"unknown reward {name!r}; known: {', '.join(sorted(REWARDS))}")
-        factory = REWARDS[name]
-        check_arguments(f"reward {name!r}", hints(factory), options, RewardError, what="option")
-        try:
-            return factory(**options)
-        except TypeError as error:  # an option is missing
-            raise RewardError(f"reward {name!r}: {error}") from None
-    if not callable(spec) or not all(hasattr(spec, a) for a in ("name", "needs_labels", "scale")):
+        return build("reward", REWARDS, spec)
+    if not _is_reward(spec):
         raise RewardError(
             "a reward is a name, a dict with a name, or a callable on Scores with the attributes "
             f"name, needs_labels and scale; got {spec!r}"
         )
     return spec
+
+
+def describe_reward(reward: Reward) -> JSON:
+    """Return a reward's name and options as plain values: what tells it from others of its name.
+
+    Its options are the arguments of its class that are its attributes, too.
+    """
+    try:
+        arguments = [*signature(type(reward)).parameters]
+    except ValueError:  # a callable that Python cannot look into
+        arguments = []
+    options = {a: _described(getattr(reward, a)) for a in arguments if hasattr(reward, a)}
+    return {"name": reward.name, **options}
+
+
+def _is_reward(value: Any) -> bool:
+    return callable(value) and all(hasattr(value, a) for a in ("name", "needs_labels", "scale"))
+
+
+def _described(value: Any) -> Any:
+    """Return an option as a plain value; an object is told by its name, or by its type."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _described(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_described(item) for item in value]
+    if _is_reward(value):
+        return describe_reward(value)
+    return str(getattr(value, "name", type(value).__name__))
