@@ -97,7 +97,6 @@ class Recipe:
         sharp: exponent on the answer distributions of instructions (the curriculum).
         ease: see `posterior.believe` (the curriculum).
         enough: see `posterior.believe` (the curriculum).
-        loud: see `posterior.believe` (the curriculum).
         manners: share of instructions made to show what words of manner do.
         climbs: share of instructions such as searches try.
         arrived: share of these that are such as searches end with.
@@ -110,13 +109,12 @@ class Recipe:
     masked: bool = False
     questions: int = 4
     probes: float = 0.6
-    branches: int = 3
+    branches: int = 4
     shown: float = 0.2
     clean: float = 0.2
     sharp: float = 1.0
     ease: float = 0.0
     enough: float | None = None
-    loud: bool = True
     manners: float = 0.0
     climbs: float = 0.0
     arrived: float = 0.4
@@ -178,9 +176,9 @@ def _trunk(item: Item, shown: list[tuple[Item, Answer]], learn: bool) -> tuple[D
 def other_word(rng: random.Random, family: str) -> str:
     """A word to try in place of an instruction's next one: one with a role, or any."""
     kind = rng.random()
-    if kind < 0.45:
+    if kind < 0.35:
         return grammar.manner_word(rng, rng.randrange(3))
-    if kind < 0.6:
+    if kind < 0.45:
         return rng.choice(grammar.CUES[rng.choice(QUESTIONS[family])])
     return rng.choice(grammar.WORDS)
 
@@ -307,9 +305,7 @@ def _answered(
         whole = {branch[0].at for branch in grown}
         probes = [probe for branch in grown for probe in branch]
     features = strengths([probe.words for probe in probes])
-    beliefs = believe(
-        family, features, [item], evidence, recipe.ease, recipe.enough, loud=recipe.loud
-    )
+    beliefs = believe(family, features, [item], evidence, recipe.ease, recipe.enough)
     for number, probe in enumerate(probes):
         distribution = _sharpened(answer_distribution(beliefs, number, 0, item), recipe.sharp)
         if recipe.masked:

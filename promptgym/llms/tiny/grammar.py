@@ -222,7 +222,8 @@ def climbed(rng: random.Random, question: str) -> list[str]:
         words = [rng.choice(CUES[question]) for _ in range(rng.randint(1, 3))]
     else:
         words = []
-    groups = rng.choice(((0,), (0,), (1,), (1,), (0, 1), (0, 1), (0, 1), (2,), (0, 2), (), ()))
+    kinds = ((0,), (0,), (1,), (1,), (0, 1), (0, 1), (0, 1), (2,), (0, 2), (), (), (), ())
+    groups = rng.choice(kinds)
     for group in groups:
         for _ in range(rng.randint(1, 4)):
             at = rng.randrange(len(words) + 1)

@@ -33,9 +33,8 @@ ROOM = 6.0  # words an instruction may have before each counts less
 OWN_QUESTION = 0.25  # largest strength of an ordinary word for a question
 OWN_CARE_SCALE = 0.55  # largest strength of an ordinary word for careful reading ...
 OWN_CARE_LIMIT = 0.5  # ... and the most that all of them add up to
-OWN_SURE_SCALE = 0.5  # largest strength of an ordinary word for being sure ...
-OWN_SURE_LOUD = 2.5  # ... which counts so many times more after training's curriculum ...
-OWN_SURE_LIMIT = 1.0  # ... and the most that all of them add up to then
+OWN_SURE_SCALE = 1.25  # largest strength of an ordinary word for being sure ...
+OWN_SURE_LIMIT = 1.0  # ... and the most that all of them add up to
 HARM_AT = 0.3  # strength at which an unpaired word has done most of its harm
 DEMONSTRATION_NOISE = 0.08  # chance that a demonstration's answer is any other one
 
@@ -116,9 +115,9 @@ def _hard(bias: float, pair: float) -> Reading:
 
 READINGS: dict[str, Reading] = {
     **dict.fromkeys(ALL_QUESTIONS, Reading(0.0)),
-    "author": _standard(-4.8, 1.85),
-    "critics": _standard(-5.2, 2.0),
-    "topic": _standard(-4.8, 2.0),
+    "author": _standard(-4.9, 2.1),
+    "critics": _standard(-5.2, 2.2),
+    "topic": _standard(-4.9, 2.2),
     "price": _hard(-3.0, 4.7),
     "staff": _hard(-3.0, 5.0),
     "outcome": _hard(-3.4, 4.0),
@@ -200,8 +199,6 @@ def believe(
     evidence: FloatArray | None = None,
     ease: float = 0.0,
     enough: float | None = None,
-    *,
-    loud: bool = True,
 ) -> Beliefs:
     """The posterior over questions and manners.
 
@@ -213,7 +210,6 @@ def believe(
         ease: from 0 to 1, takes that share of the readings' bias and of the inputs' spread away
             (training's curriculum: with none of either, single words decide).
         enough: in place of the family's `ENOUGH` (training's curriculum).
-        loud: False for training's curriculum, in which ordinary words count less for being sure.
     """
     questions = QUESTIONS[family]
     columns = [ALL_QUESTIONS.index(q) for q in questions]
@@ -224,9 +220,7 @@ def believe(
     care = np.array([item.care for item in items])
     manner, sure = np.empty(logits.shape), np.empty(logits.shape)
     own = OWN_CARE_LIMIT * np.tanh(features[:, OWN_CARE] / OWN_CARE_LIMIT)
-    own_sure = features[:, OWN_SURE]
-    if loud:
-        own_sure = OWN_SURE_LIMIT * np.tanh(OWN_SURE_LOUD * own_sure / OWN_SURE_LIMIT)
+    own_sure = OWN_SURE_LIMIT * np.tanh(features[:, OWN_SURE] / OWN_SURE_LIMIT)
     hasty = features[:, HASTE]
     for k, question in enumerate(questions):
         r = READINGS[question]

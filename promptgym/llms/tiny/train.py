@@ -66,9 +66,7 @@ DEFAULTS = {
     ("causal", 1): Settings("causal", 2000, documents=40),
     ("causal", 2): Settings("causal", 1500, documents=40, learning_rate=3e-3, stage=2),
     ("causal", 3): Settings("causal", 6000, learning_rate=2e-3, stage=3),
-    ("causal", 4): Settings("causal", 4000, learning_rate=2e-3, stage=4),
-    ("causal", 5): Settings("causal", 1500, learning_rate=2e-3, stage=5),
-    ("causal", 6): Settings("causal", 3000, learning_rate=2e-3, stage=6),
+    ("causal", 4): Settings("causal", 7000, learning_rate=2e-3, stage=4),
     ("masked", 1): Settings("masked", 5000, documents=48, learning_rate=3e-3),
     ("rewriter", 1): Settings("rewriter", 800, documents=48, learning_rate=1e-3),
 }
@@ -115,9 +113,8 @@ def recipe_at(settings: Settings, progress: float) -> Recipe:
         enough=2.2 if left else None,
         manners=0.25 + 0.35 * left,
         climbs=0.5 * (1.0 - left) if third else 0.7,
-        hard=0.45 if third else 0.6,
-        loud=masked or settings.stage == 6,
-        twins={5: 0.5, 6: 0.2}.get(settings.stage, 0.3 if masked else 0.0),
+        hard=0.45,
+        twins=0.0 if third else 0.15,
         shares=(0.50, 0.32, 0.18),
     )
 
@@ -325,7 +322,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--stage", type=int, choices=(1, 2, 3, 4, 5, 6), default=1)
+    parser.add_argument("--stage", type=int, choices=(1, 2, 3, 4), default=1)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
