@@ -17,6 +17,7 @@ from llm_models import BEGIN, CAUSAL, MASKED, SEQ2SEQ, sentence
 
 from promptgym.errors import ModelError
 from promptgym.llms import Sampling, load_model
+from promptgym.llms.pieces import PieceTokenizer
 from promptgym.llms.prefix import PrefixStore, key_of, pack, plan_groups
 
 TOLERANCE = 1e-4
@@ -63,6 +64,25 @@ def test_what_can_be_saved_is_saved_and_only_that(built: Any) -> None:
     assert not shares["state-space"]
     taps = {n: load_model(built("causal", n)).engine.head.base for n in CAUSAL}  # type: ignore[attr-defined]
     assert None not in taps.values(), taps
+    last = {n: load_model(built("causal", n)).engine.head.last for n in CAUSAL}  # type: ignore[attr-defined]
+    assert [name for name, tap in last.items() if tap is None] == ["state-space"]
+
+
+def test_the_last_layer_feeds_forward_only_what_is_read(built: Any) -> None:
+    for kind, name, part in (("causal", "llama", "mlp"), ("masked", "bert", "intermediate")):
+        model: Any = load_model(built(kind, name))
+        layers = next(m for m in model.model.modules() if isinstance(m, torch.nn.ModuleList))
+        widths: list[int] = []
+
+        def watch(module: Any, args: Any, into: list[int] = widths) -> None:
+            into.append(args[0].shape[1])
+
+        hooks = [getattr(layer, part).register_forward_pre_hook(watch) for layer in layers]
+        texts = [f"a great movie {'was ' * n}{model.mask_token}" for n in range(1, 5)]
+        model.label_logprobs(texts, ["great", "bad"])
+        for hook in hooks:
+            hook.remove()
+        assert set(widths[1::2]) == {1} and min(widths[::2]) > 1
 
 
 def test_kept_prefixes_stay_within_their_memory(built: Any) -> None:
@@ -288,6 +308,61 @@ def test_an_encoder_decoder_label_is_scored_exactly(built: Any, name: str) -> No
             want = sum(float(logits[i].log_softmax(-1)[t]) for i, t in enumerate(tokens))
             assert got[n, column] == pytest.approx(want, abs=TOLERANCE)
     assert model.loglikelihood(texts[:1], labels[:1])[0] == pytest.approx(got[0, 0], abs=TOLERANCE)
+
+
+# --- tokens -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "name"), [("causal", "gpt2"), ("masked", "bert")])
+def test_texts_made_of_known_pieces_are_tokenized_as_a_whole_would_be(
+    built: Any, kind: str, name: str
+) -> None:
+    model: Any = load_model(built(kind, name))
+    rng = random.Random(4)
+    odd = [
+        "",
+        " ",
+        "a  b",
+        " a",
+        "a ",
+        "a\n b",
+        "a \nb",
+        "\u00a0 a",
+        "don't it's",
+        "x,y (z) .",
+        "7 8a",
+    ]
+    texts = odd + [sentence(rng, 1, 9) + rng.choice(["", *odd]) for _ in range(200)]
+    texts += [f"{text} {model.mask_token} ." for text in texts if model.mask_token]
+    for special in (True, False):
+        got = model.encode(texts, special=special)
+        assert got == [model.tokenizer(t, add_special_tokens=special)["input_ids"] for t in texts]
+        assert model.encode(texts[::-1], special=special) == got[::-1]
+    assert model._pieces.exact
+
+
+def core_tokenizer(pattern: str | None) -> Any:
+    """A tokenizer whose tokens may reach over spaces: "of the" is one."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+    core = Tokenizer(models.BPE())
+    if pattern is not None:
+        core.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
+    core.train_from_iterator(
+        ["one of the best of the lot"] * 9, trainers.BpeTrainer(vocab_size=99, show_progress=False)
+    )
+    return core
+
+
+@pytest.mark.parametrize("pattern", [None, r"\w+ \w+|\S+|\s+", r" ?(of the|\S+)"])
+def test_tokenizers_that_reach_over_spaces_are_never_fed_pieces(pattern: str | None) -> None:
+    core = core_tokenizer(pattern)
+    pieces = PieceTokenizer(core)
+    texts = ["one of the best", "of the lot", "the lot of the best", "best of one"]
+    for _ in range(2):
+        want = [core.encode(text).ids for text in texts]
+        assert pieces.encode(texts, special=True) == want
+    assert not pieces.exact, "found out at the start, or by the first text"
 
 
 # --- plans ------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 
-class PrefixLayer(DynamicLayer):
+class PrefixLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typed throughout
     """One layer's prefixes, given to the rows of a batch with room for their own tokens behind.
 
     The rows are filled when the layer asks for them, in one copy: several rows may share a prefix,
@@ -28,7 +28,7 @@ class PrefixLayer(DynamicLayer):
         super().__init__()
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
-        self._tables = keys, values
+        self._tables: tuple[torch.Tensor, torch.Tensor] | None = (keys, values)
         self._rows = rows
         self._filled = filled
 
@@ -36,18 +36,19 @@ class PrefixLayer(DynamicLayer):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the key/values of every row, the new ones behind its prefix."""
-        if self.keys is not None:
+        if self._tables is None:  # a second pass: as any other cache
             self._filled += key_states.shape[-2]
-            return super().update(key_states, value_states)
+            keys, values = super().update(key_states, value_states)
+            return keys, values
         start, stop = self._filled, self._filled + key_states.shape[-2]
         sides = []
         for table, new in zip(self._tables, (key_states, value_states), strict=True):
             side = table if self._rows is None else table.index_select(0, self._rows)
             side[:, :, start:stop] = new
             sides.append(side[:, :, :stop])
-        self._filled = stop
+        self._filled, self._tables = stop, None
         self.keys, self.values = sides
-        return self.keys, self.values
+        return sides[0], sides[1]
 
     def get_seq_length(self) -> int:
         """Return the tokens that every row has, padding included."""
