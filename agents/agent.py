@@ -18,7 +18,9 @@ from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.search import Result, Selection
-from promptgym.search.journal import JournaledProblem, describe, examples_id, journaled
+from promptgym.search.journal import JournaledProblem, describe, journaled
+from promptgym.search.selection import check_budget, dev_reserve
+from promptgym.tasks import split_hash
 from promptgym.types import JSON
 
 Config = TypeVar("Config")
@@ -47,8 +49,9 @@ class Agent(ABC):
     step: int
     records: int
 
-    def _check(self, problem: Problem) -> None:  # noqa: B027  # most agents refuse none
+    def _check(self, problem: Problem) -> None:
         """Refuse a problem that this agent cannot be trained on, before anything is written."""
+        check_budget(problem, lambda cap: 0)
 
     @abstractmethod
     def _prepare(self, problem: Problem, selection: Selection | None, seed: int) -> None:
@@ -82,9 +85,20 @@ class Agent(ABC):
     def _set_state(self, tensors: Tensors, state: JSON) -> None:
         """Take back what `_get_state` returned."""
 
-    def _reserve(self, problem: Problem) -> int:
-        """Return the queries that training leaves for `_show`."""
+    def _reserve(self, problem: Problem, cap: int) -> int:
+        """Return the queries of a cap that training leaves for `_show`."""
         return 0
+
+    def check(self, problem: Problem) -> None:
+        """Refuse a problem that cannot be optimized, before anything is asked or written.
+
+        Raises:
+            ConfigError: if the problem is none for this agent, or its budget reaches no prompt.
+        """
+        self._check(problem)
+        check_budget(
+            problem, lambda cap: dev_reserve(problem.task, cap) + self._reserve(problem, cap)
+        )
 
     def learn(
         self,
@@ -134,11 +148,13 @@ class Agent(ABC):
 
         Raises:
             ConfigError: as `learn`.
-            PromptGymError: if the budget did not reach one prompt.
+            PromptGymError: if no prompt could be scored.
         """
+        self.check(problem)
         problem = self._journaled(problem, seed, checkpoint_dir, resume)
         selection = Selection(problem)
-        reserve = self._reserve(problem)
+        cap = problem.ledger.budget.queries
+        reserve = 0 if cap is None else self._reserve(problem, cap)
         problem.ledger.reserved += reserve
         self.learn(problem, seed, selection=selection, checkpoint_dir=checkpoint_dir, resume=resume)
         problem.ledger.reserved -= reserve
@@ -200,7 +216,7 @@ class Agent(ABC):
         """
         tensors, state = read_checkpoint(file)
         assert isinstance(problem, JournaledProblem)
-        train = examples_id(problem.task.train)
+        train = split_hash(problem.task.train)
         while problem.journal.position < state["records"]:
             if not problem.journal.replaying or problem.journal.peek().get("examples") != train:
                 raise ConfigError(f"{file} and {problem.journal.path} are not of one run")

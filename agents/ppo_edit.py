@@ -228,8 +228,9 @@ class PPOEdit(Agent):
         """Refuse to train without an end.
 
         Raises:
-            ConfigError: without steps and a cap on queries.
+            ConfigError: without steps and a cap on queries, or if the cap reaches no prompt.
         """
+        super()._check(problem)
         if self.config.steps is None and problem.ledger.budget.queries is None:
             raise ConfigError("ppo_edit: give the problem a budget of queries, or steps=N updates")
 
@@ -266,11 +267,10 @@ class PPOEdit(Agent):
         """Ask for prompts again, through the watched problem."""
         self.watched.score(prompts)
 
-    def _reserve(self, problem: Problem) -> int:
-        """Return the queries of a greedy episode, a tenth of the budget at most."""
-        cap = problem.ledger.budget.queries
-        episode = (self.config.horizon + 1) * len(problem.task.train)
-        return 0 if cap is None else min(episode, cap // 10)
+    def _reserve(self, problem: Problem, cap: int) -> int:
+        """Return the queries of a greedy episode, a tenth of the cap at most."""
+        episode: int = (self.config.horizon + 1) * len(problem.task.train)
+        return min(episode, cap // 10)
 
     def _show(self, problem: Problem, seed: int) -> tuple[Prompt, list[Prompt]]:
         """Let the greedy policy edit once more; return that and where training episodes ended."""

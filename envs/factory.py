@@ -26,10 +26,9 @@ import json
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
-from inspect import signature
 from typing import Any
 
-from promptgym.arguments import check_arguments, hints
+from promptgym.arguments import check_arguments, hints, takes_any
 from promptgym.envs.episode import ShellOptions
 from promptgym.envs.mdp import PromptMDP
 from promptgym.envs.shell import PromptEnv
@@ -82,7 +81,7 @@ def entry_points(
         name = getattr(mdp, "__name__", str(mdp))
         check_arguments(name, hints(ShellOptions), shell, ConfigError)
         known = {key: hint for key, hint in hints(mdp).items() if key != "problem"}
-        if any(p.kind is p.VAR_KEYWORD for p in signature(mdp).parameters.values()):
+        if takes_any(mdp):
             known = dict.fromkeys(own, Any) | known
         check_arguments(name, known, own, ConfigError)
         return mdp(problem, **own), ShellOptions(**{**shell_defaults, **shell})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 
+from promptgym.arguments import check_arguments, checked
 from promptgym.envs.episode import Episode, ShellOptions
 from promptgym.envs.mdp import Action, Observation, PromptMDP
 from promptgym.envs.outcome import ask
@@ -35,6 +36,7 @@ class PromptEnv(gym.Env[Any, Any]):
         "render_fps": 4,
     }
 
+    @checked(ConfigError)
     def __init__(
         self,
         mdp: PromptMDP,
@@ -67,7 +69,11 @@ class PromptEnv(gym.Env[Any, Any]):
         Args:
             seed: starts everything anew, the archive included; None goes on.
             options: `{"prompt": text or Prompt.to_json()}` starts at that prompt.
+
+        Raises:
+            ConfigError: for another option.
         """
+        options = check_reset_options(options)
         super().reset(seed=seed)
         if seed is not None:
             self.episode = Episode(self.mdp, self.options)
@@ -166,6 +172,15 @@ def check_render_mode(mode: str | None) -> str | None:
     if mode is not None and mode not in RENDER_MODES:
         raise ConfigError(f"render_mode must be one of {RENDER_MODES} or None, got {mode!r}")
     return mode
+
+
+def check_reset_options(options: Any, *more: str) -> JSON:
+    """Return the options of `reset`; refuse others than "prompt" and `more`."""
+    if not isinstance(options, Mapping | None):
+        raise ConfigError(f"reset: options must be a dict or None, got {options!r}")
+    known = dict.fromkeys(("prompt", *more), Any)
+    check_arguments("reset", known, options or {}, ConfigError, what="option")
+    return dict(options or {})
 
 
 def identity(mdp: PromptMDP) -> JSON:

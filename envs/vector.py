@@ -13,6 +13,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
+from promptgym.arguments import checked
 from promptgym.envs.episode import Episode, ShellOptions, Transition
 from promptgym.envs.mdp import Action, Observation, PromptMDP, PromptState
 from promptgym.envs.outcome import ask
@@ -22,6 +23,7 @@ from promptgym.envs.shell import (
     PromptEnv,
     check_options,
     check_render_mode,
+    check_reset_options,
     check_state,
     frozen,
     generator,
@@ -44,6 +46,7 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
     shared and charged in the order of the sub-environments.
     """
 
+    @checked(ConfigError)
     def __init__(
         self,
         mdp: PromptMDP,
@@ -71,7 +74,7 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
         self.mdp, self.problem, self.num_envs = mdp, mdp.problem, num_envs
         self.options = check_options(mdp, options or ShellOptions())
         self.max_episode_steps = max_episode_steps
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.autoreset_mode = _mode(autoreset_mode)
         self.metadata = {**PromptEnv.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = check_render_mode(render_mode)
         self.single_observation_space = mdp.observation_space
@@ -94,9 +97,12 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
         Args:
             seed: sub-environment i gets `seed + i`, or the i-th of a list; None goes on.
             options: `{"prompt": ...}` as for `PromptEnv`, `{"reset_mask": BoolArray (N,)}`.
+
+        Raises:
+            ConfigError: for another option, or seeds or a mask of another length.
         """
         seeds = self._seeds(seed)
-        options = dict(options or {})
+        options = check_reset_options(options, "reset_mask")
         mask = self._reset_mask(options.pop("reset_mask", None))
         chosen = [i for i in range(self.num_envs) if mask[i]]
         for i in chosen:
@@ -282,3 +288,12 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
         """Print the frames in human mode."""
         if self.render_mode == "human":
             sys.stdout.write("".join(map(render, self.episodes)))
+
+
+def _mode(mode: AutoresetMode | str) -> AutoresetMode:
+    """Return the autoreset mode of a name; refuse one that does not exist."""
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        names = tuple(m.value for m in AutoresetMode)
+        raise ConfigError(f"autoreset_mode must be one of {names}, got {mode!r}") from None

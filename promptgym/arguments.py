@@ -35,6 +35,11 @@ def hints(taker: Callable[..., Any]) -> dict[str, Any]:
     }
 
 
+def takes_any(taker: Callable[..., Any]) -> bool:
+    """Whether a function or class takes arguments under names that it does not declare."""
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(taker).parameters.values())
+
+
 def check_arguments(
     who: str,
     known: Mapping[str, Any],
@@ -62,13 +67,18 @@ def check_arguments(
 
 
 def checked(error: type[PromptGymError]) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Check the arguments of each call of a function (see `check_arguments`)."""
+    """Check the arguments of each call of a function (see `check_arguments`).
+
+    What goes into `**options` is for whom they are passed on to.
+    """
 
     def around(function: Callable[P, T]) -> Callable[P, T]:
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
             known = hints(function)
             given = {**dict(zip(known, args, strict=False)), **kwargs}
+            if takes_any(function):
+                given = {name: value for name, value in given.items() if name in known}
             who = function.__qualname__.removesuffix(".__init__")
             check_arguments(who, known, given, error)
             return function(*args, **kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from promptgym.arguments import checked
@@ -174,8 +175,9 @@ def words_of(task: Task, limit: int = 1000) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*extra, *words]))
 
 
+@checked(ConfigError)
 def make_problem(
-    task: str | Task = "author",
+    task: str | Path | Task = "author",
     model: str | LanguageModel = "tiny",
     *,
     task_options: JSON | None = None,
@@ -194,7 +196,7 @@ def make_problem(
     Raises:
         TaskError, TemplateError, ModelError, RewardError, ConfigError: the part that does not fit.
     """
-    if isinstance(task, str):
+    if isinstance(task, (str, Path)):
         task = load_task(task, **(task_options or {}))
     if isinstance(model, str):
         model = load_model(model, **(model_options or {}))

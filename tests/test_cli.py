@@ -39,11 +39,7 @@ COMMANDS = (
     ("tasks", "landscape"),
     ("demo",),
 )
-ENVIRONMENT = {
-    **os.environ,
-    "COLUMNS": "80",
-    "PYTHONPATH": str(Path(promptgym.__file__).parents[1]),
-}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(promptgym.__file__).parents[1])}
 """For a process of its own, which is to import the package that is tested."""
 FILES = ("checkpoints", "config.json", "curve.png", "events.jsonl", "report.html", "result.json")
 
@@ -195,6 +191,9 @@ REFUSED = {
     "train random_tokens --task author --set batch=many": "batch takes int, got 'many'",
     "train random_tokens --task author --set a=1 --set a=2": "'a' is given twice",
     "train random_tokens --task author --budget -1": "queries must be positive",
+    "train random_tokens --task author --budget 70": "budget of 70 queries is too small",
+    "train rlprompt --task author --budget 84": "give at least 85",
+    "train ppo_edit --task author --budget 90": "set aside",
     "train random_tokens --task author --model-options 3": "takes a JSON object",
     "train random_tokens --task author --model-options {": "is not JSON",
     "train random_tokens --task author --reward '{1}'": "--reward '{1}' is not JSON",
@@ -270,18 +269,6 @@ def test_tasks_lists_and_shows(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(about["examples"]) == 5 and about["splits"]["test"]["examples"] > 0
 
 
-def help_of(command: tuple[str, ...]) -> str:
-    """Return the help text of a command, as printed."""
-    run = subprocess.run(
-        [sys.executable, "-m", "promptgym.cli", *command, "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=ENVIRONMENT,
-    )
-    return run.stdout
-
-
 def examples_in(text: str) -> list[str]:
     """Return the command lines of a help text's examples."""
     lines = text.partition("Examples:")[2].splitlines()
@@ -292,8 +279,10 @@ def test_the_examples_of_the_help_run_as_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
     for command in COMMANDS:
-        lines = examples_in(help_of(command))
+        assert call(*command, "--help") == 0
+        lines = examples_in(capsys.readouterr().out)
         assert lines, f"{command} has no example"
         for line in lines:
             assert call(*shlex.split(line)[1:]) == 0, line
@@ -309,6 +298,7 @@ def test_the_examples_of_the_help_run_as_printed(
 def test_ctrl_c_in_a_real_process_leaves_a_resumable_run(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "promptgym.cli", "train", "random_tokens", "--task", "author"]
     command += ["--budget", "2000000", "--out", "run"]
+    command += ["--task-options", json.dumps({"sizes": {"train": 8, "dev": 8, "test": 8}})]
     run = subprocess.Popen(
         command,
         cwd=tmp_path,

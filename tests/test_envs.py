@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import warnings
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -321,6 +322,40 @@ def test_wrong_arguments_are_named(options: dict[str, Any], message: str) -> Non
 def test_wrong_problems_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(PromptGymError, match=message):
         gym.make("PromptEdit-v0", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task_options": 3}, "task_options takes .*, got 3"),
+        ({"model_options": ["tiny"]}, "model_options takes .*, got \\['tiny'\\]"),
+        ({"reward": "gap", "task_options": "author"}, "task_options takes .*, got 'author'"),
+    ],
+)
+def test_options_that_are_no_dict_are_named(options: dict[str, Any], message: str) -> None:
+    for make_env in (gym.make, partial(gym.make_vec, num_envs=2)):
+        with pytest.raises(ConfigError, match=message):
+            make_env("PromptToken-v0", **options)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"promt": "alpha"}, "no option 'promt'; did you mean 'prompt'"),
+        ({"reset_mask": None}, "no option 'reset_mask'. It takes: prompt"),
+        (["prompt"], "options must be a dict or None, got \\['prompt'\\]"),
+    ],
+)
+def test_options_of_reset_that_there_are_not_are_named(
+    variant: str, options: Any, message: str
+) -> None:
+    env = make(variant)
+    env.reset(seed=0)
+    before = env.unwrapped.get_state()
+    with pytest.raises(ConfigError, match=message):
+        env.reset(seed=1, options=options)
+    assert env.unwrapped.get_state() == before
 
 
 def test_an_environment_can_be_put_together_by_hand() -> None:

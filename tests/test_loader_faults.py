@@ -37,6 +37,12 @@ from promptgym.types import JSON
         ("text,label\na,0\nb,1,x\n", {}, ["row 3: 3 fields, expected 2 (text, label)"]),
         ("text,label\na,0\n ,1\n", {}, ["row 3", "'text' holds", "expected the input"]),
         ("text,label\na,0\nb,\n", {"labels": ["x", "y"]}, ["row 3", "expected the target"]),
+        (
+            "text,label\na,pos\nb,pos \nc,pos\n",
+            {},
+            ["data.csv: column 'label' holds 'pos' in all 3 rows", "labels=['pos', ...]", "None"],
+        ),
+        ("text,label\na,1\nb,1\n", {"metric": "accuracy"}, ["column 'label' holds '1' in all 2"]),
         ("text,text\na,0\n", {}, ["row 1", "must be different"]),
         ('text,label\n"a"b,0\n', {}, ["not valid CSV"]),
         ("text,label\na,0\nb\x00,1\n", {}, ["row 3", "NUL"]),
@@ -95,6 +101,23 @@ def test_a_fault_is_named_with_its_place(
     message = refusal(path, **options)
     for part in said:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("options", "labels"),
+    [
+        ({"labels": None}, None),
+        ({"metric": "exact_match"}, None),
+        ({"labels": ["pos", "neg"]}, ("pos", "neg")),
+        ({"verbalizers": {"pos": "great", "neg": "awful"}}, ("pos", "neg")),
+    ],
+)
+def test_one_target_in_all_rows_is_what_the_caller_says(
+    tmp_path: Path, options: JSON, labels: tuple[str, ...] | None
+) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("text,label\n" + "".join(f"{letter},pos\n" for letter in "abcdefgh"))
+    assert load_task(path, **options).labels == labels
 
 
 def test_a_wrong_encoding_is_named_with_its_row(tmp_path: Path) -> None:

@@ -17,7 +17,14 @@ from hypothesis.extra.numpy import arrays
 
 from promptgym.errors import RewardError
 from promptgym.prompts import Example, Prompt
-from promptgym.rewards import REWARDS, delta, formulas, make_reward, make_stabilizer
+from promptgym.rewards import (
+    REWARDS,
+    delta,
+    describe_reward,
+    formulas,
+    make_reward,
+    make_stabilizer,
+)
 from promptgym.scoring import API_ERROR, OK, Scores
 from promptgym.tasks import get_metric
 from promptgym.testing import TransparentModel
@@ -106,6 +113,29 @@ def test_loglikelihood_is_not_normalized_over_the_labels_and_margin_is() -> None
     scores = scores_of([[[0.8, 0.2]]], [0], scale=0.5)
     assert make_reward("loglikelihood")(scores)[0] == pytest.approx(math.log(0.4))
     assert make_reward("margin")(scores)[0] == pytest.approx(math.log(0.8))
+
+
+def test_a_reward_is_described_by_what_made_it() -> None:
+    perplexity = make_reward({"name": "perplexity", "model_options": {"dtype": "float32"}})
+    spec = {"name": "weighted", "terms": [[{"name": "gap", "right": 1.0}, 2], [perplexity, -1]]}
+    assert describe_reward(make_reward(spec)) == {
+        "name": "weighted",
+        "terms": [
+            [{"name": "gap", "ties": "index", "wrong": 180.0, "right": 1.0}, 2.0],
+            [
+                {
+                    "name": "perplexity",
+                    "model": "tiny",
+                    "model_options": {"dtype": "float32"},
+                    "context": "",
+                    "log": False,
+                },
+                -1.0,
+            ],
+        ],
+    }
+    with_model = make_reward({"name": "perplexity", "model": TransparentModel()})
+    assert describe_reward(with_model)["model"] == TransparentModel().name
 
 
 def test_a_full_tie_by_value_is_paid_as_published_and_by_index_is_not() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,10 +16,11 @@ from hypothesis.extra import numpy as hnp
 
 from promptgym.errors import ConfigError, PromptGymError
 from promptgym.problem import Problem
-from promptgym.prompts import Prompt
+from promptgym.prompts import Example, Prompt, Template
 from promptgym.runs import ListSink
 from promptgym.search import Answer, Ask, Result, Search, SearchMethod
 from promptgym.search.journal import FILE, pack, unpack
+from promptgym.tasks import get_metric
 from promptgym.testing import TransparentModel, transparent_task
 
 TRAIN = len(transparent_task().train)
@@ -134,9 +136,22 @@ def test_an_endless_method_never_crosses_the_budget_and_spends_it(budget: int) -
     assert budget - TRAIN - 8 * DEV <= result.spent["queries"] <= budget
 
 
-def test_a_budget_too_small_for_one_prompt_is_an_error() -> None:
-    with pytest.raises(PromptGymError, match="smaller than one pass"):
-        Script(batches=(("one",),)).optimize(make(TRAIN - 1))
+def test_a_budget_too_small_for_one_prompt_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    script, folder = Script(batches=(("one",),)), tmp_path / "run"
+    with pytest.raises(ConfigError, match=f"budget of {TRAIN} queries.* takes {TRAIN} ") as refused:
+        script.optimize(make(TRAIN), checkpoint_dir=folder)
+    assert not folder.exists()
+    enough = int(re.findall(r"at least (\d+)", str(refused.value))[0])
+    with pytest.raises(ConfigError, match="too small"):
+        script.optimize(make(enough - 1))
+    assert script.optimize(make(enough)).best.prompt == Prompt("one")
+
+
+def test_a_budget_that_nothing_foresaw_to_be_too_small_is_an_error() -> None:
+    with pytest.raises(PromptGymError, match="no prompt was scored completely"):
+        Script(batches=(("one",),)).optimize(make({"tokens": 1}))
 
 
 def test_an_endless_method_without_a_budget_is_refused() -> None:
@@ -216,6 +231,56 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
         Walk().optimize(make(1000), seed=4, checkpoint_dir=tmp_path, resume=True)
     with pytest.raises(ConfigError, match="budget"):
         Walk().optimize(make(2000), seed=3, checkpoint_dir=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ("gap", {"name": "gap", "right": 150.0}, "reward.right was 200.0, is 150.0"),
+        ({"name": "tempera", "ties": "by-value"}, "tempera", "reward.ties was"),
+        (
+            {"name": "weighted", "terms": [["gap", 1], ["length", -1]]},
+            {"name": "weighted", "terms": [[{"name": "gap", "wrong": 1.0}, 1], ["length", -1]]},
+            "reward.terms was",
+        ),
+    ],
+)
+def test_a_changed_option_of_the_reward_is_refused_by_name(
+    tmp_path: Path, before: Any, now: Any, said: str
+) -> None:
+    Walk().optimize(make(200, reward=before), checkpoint_dir=tmp_path)
+    Walk().optimize(make(200, reward=before), checkpoint_dir=tmp_path, resume=True)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        Walk().optimize(make(200, reward=now), checkpoint_dir=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"verbalizers": {"minus": "plus", "plus": "minus"}}, "verbalizers.minus was"),
+        ({"metric": get_metric("balanced_accuracy")}, "metric was"),
+        ({"template": Template("{demonstrations}{input} {prompt}", "{input} {answer}")}, "demonst"),
+        ({"pool": (Example("more", "plus"),)}, "pool was"),
+    ],
+)
+def test_a_changed_task_of_the_same_name_is_refused_by_what_changed(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    Walk().optimize(make(200), checkpoint_dir=tmp_path)
+    task = replace(transparent_task(), **changes)
+    with pytest.raises(ConfigError, match=said):
+        Walk().optimize(
+            Problem(task, TransparentModel(), budget=200), checkpoint_dir=tmp_path, resume=True
+        )
+
+
+def test_a_journal_of_another_version_is_refused(tmp_path: Path) -> None:
+    Walk().optimize(make(200), checkpoint_dir=tmp_path)
+    file = tmp_path / FILE
+    header, rest = file.read_text().split("\n", 1)
+    file.write_text(json.dumps({**json.loads(header), "version": 1}) + "\n" + rest)
+    with pytest.raises(ConfigError, match="is of version 1"):
+        Walk().optimize(make(200), checkpoint_dir=tmp_path, resume=True)
 
 
 def test_a_journal_that_answers_another_question_is_refused(tmp_path: Path) -> None:

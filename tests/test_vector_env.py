@@ -205,10 +205,27 @@ def test_processes_give_the_same() -> None:
         workers.close()
 
 
-@pytest.mark.parametrize("number", [0, -1])
-def test_at_least_one_sub_environment(number: int) -> None:
-    with pytest.raises(ConfigError, match="num_envs"):
-        make_vec("edit", number, AutoresetMode.NEXT_STEP)
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({"num_envs": 0}, "num_envs must be at least 1, got 0"),
+        ({"num_envs": -1}, "num_envs must be at least 1, got -1"),
+        ({"num_envs": "x"}, "num_envs takes int, got 'x'"),
+        ({"num_envs": 2.0}, "num_envs takes int, got 2.0"),
+        ({"max_episode_steps": "x"}, "max_episode_steps takes int or None, got 'x'"),
+        ({"autoreset_mode": "Never"}, "autoreset_mode must be one of .*, got 'Never'"),
+    ],
+)
+def test_wrong_shapes_are_named(shape: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        gym.make_vec("PromptToken-v0", **{"num_envs": 1, **shape}, problem=problem_for("token"))
+
+
+def test_options_of_reset_that_there_are_not_are_named() -> None:
+    vector = make_vec("edit", 2, AutoresetMode.NEXT_STEP)
+    for options in ({"promt": "alpha"}, {"mask": np.array([True, False])}):
+        with pytest.raises(ConfigError, match="It takes: prompt, reset_mask"):
+            vector.reset(options=options)
 
 
 def test_one_action_is_needed_for_each_sub_environment() -> None:

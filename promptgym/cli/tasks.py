@@ -11,6 +11,7 @@ import typer
 from promptgym.cli import options as o
 from promptgym.cli.common import (
     examples,
+    json_object,
     print_json,
     print_table,
     prompt_cell,
@@ -20,7 +21,8 @@ from promptgym.types import JSON
 
 LIST = examples("promptgym tasks", "promptgym tasks show author", "promptgym tasks --json")
 LANDSCAPE = examples(
-    "promptgym tasks landscape author --random-prompts 20 --edits 5 --climbers 0 --plot land.png",
+    "promptgym tasks landscape author --climbers 0 --plot land.png --random-prompts 20 --edits 5 "
+    """--task-options '{"sizes": {"dev": 16, "test": 50}}'""",
 )
 SHOW = examples("promptgym tasks show author", "promptgym tasks show critics --json")
 
@@ -126,15 +128,24 @@ def landscape(
     climb_prompts: Climb = 2000,
     seed: o.PlainSeed = 0,
     plot: Plot = None,
+    data_dir: o.DataDir = None,
+    input_column: o.InputColumn = None,
+    target_column: o.TargetColumn = None,
+    labels: o.Labels = None,
+    more_task: o.TaskOptions = None,
+    more_model: o.ModelOptions = None,
     quiet: o.Quiet = False,
     as_json: o.AsJson = False,
 ) -> None:
     """Measure how a model's accuracy on a task depends on the prompt (minutes; asks test too)."""
     from promptgym.evaluation.landscape import landscape as survey
 
+    columns = {"data_dir": data_dir, "input": input_column, "target": target_column}
     found = survey(
         task,
         model,
+        task_options=task_options(more_task, columns, labels),
+        model_options=json_object(more_model, "--model-options"),
         n_random=random_prompts,
         n_edits=edits,
         climbers=climbers,

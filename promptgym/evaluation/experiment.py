@@ -159,6 +159,7 @@ def run_experiment(
         return run.result()
     # Before there is a folder: what cannot start leaves none behind.
     problem = experiment.problem(task, model, cache=cache, max_failures=max_failures)
+    optimizer.check(problem)
     run = run or RunFolder.create(out, config)
     shown = display if display is not None else NoDisplay()
     problem.events = Tee(run.log, shown)

@@ -1,7 +1,14 @@
 """Rewards: scores of prompts -> what a policy is paid. Importing this fills the registries."""
 
 from promptgym.rewards import classification, composite, penalties
-from promptgym.rewards.base import REWARDS, Reward, RewardSpec, make_reward, register_reward
+from promptgym.rewards.base import (
+    REWARDS,
+    Reward,
+    RewardSpec,
+    describe_reward,
+    make_reward,
+    register_reward,
+)
 from promptgym.rewards.composite import Weighted
 from promptgym.rewards.formulas import delta
 from promptgym.rewards.stabilizers import STABILIZERS, Stabilizer, make_stabilizer
@@ -16,6 +23,7 @@ __all__ = [
     "classification",
     "composite",
     "delta",
+    "describe_reward",
     "make_reward",
     "make_stabilizer",
     "penalties",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any, Protocol
 
 from promptgym.arguments import check_arguments, hints
 from promptgym.errors import RewardError
 from promptgym.scoring import Scores
-from promptgym.types import FloatArray
+from promptgym.types import JSON, FloatArray
 
 RewardSpec = str | dict[str, Any]
 
@@ -79,9 +80,39 @@ def make_reward(spec: RewardSpec | Reward) -> Reward:
             return factory(**options)
         except TypeError as error:  # an option is missing
             raise RewardError(f"reward {name!r}: {error}") from None
-    if not callable(spec) or not all(hasattr(spec, a) for a in ("name", "needs_labels", "scale")):
+    if not _is_reward(spec):
         raise RewardError(
             "a reward is a name, a dict with a name, or a callable on Scores with the attributes "
             f"name, needs_labels and scale; got {spec!r}"
         )
     return spec
+
+
+def describe_reward(reward: Reward) -> JSON:
+    """Return a reward's name and options as plain values: what tells it from others of its name.
+
+    Its options are the arguments of its class that are its attributes, too.
+    """
+    try:
+        arguments = [*signature(type(reward)).parameters]
+    except ValueError:  # a callable that Python cannot look into
+        arguments = []
+    options = {a: _described(getattr(reward, a)) for a in arguments if hasattr(reward, a)}
+    return {"name": reward.name, **options}
+
+
+def _is_reward(value: Any) -> bool:
+    return callable(value) and all(hasattr(value, a) for a in ("name", "needs_labels", "scale"))
+
+
+def _described(value: Any) -> Any:
+    """Return an option as a plain value; an object is told by its name, or by its type."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _described(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_described(item) for item in value]
+    if _is_reward(value):
+        return describe_reward(value)
+    return str(getattr(value, "name", type(value).__name__))

@@ -20,7 +20,7 @@ from promptgym.prompts import Example, Prompt
 from promptgym.scoring import Race, Scores, race
 from promptgym.search.journal import describe, journaled
 from promptgym.search.result import Result
-from promptgym.search.selection import Selection
+from promptgym.search.selection import Selection, check_budget, dev_reserve
 from promptgym.types import JSON, FloatArray
 
 
@@ -83,6 +83,16 @@ class SearchMethod:
         """Return the options as plain JSON."""
         return asdict(self) if is_dataclass(self) and not isinstance(self, type) else {}
 
+    def check(self, problem: Problem) -> None:
+        """Refuse a problem that cannot be searched, before anything is asked or written.
+
+        Raises:
+            ConfigError: for an endless method without a budget, or a budget that reaches no prompt.
+        """
+        if self.endless and not any(asdict(problem.ledger.budget).values()):
+            raise ConfigError(f"{self.name} ends with the budget only; give the problem a budget")
+        check_budget(problem, lambda cap: dev_reserve(problem.task, cap))
+
     def optimize(
         self,
         problem: Problem,
@@ -101,11 +111,10 @@ class SearchMethod:
                 it was told already.
 
         Raises:
-            ConfigError: for an endless method without a budget, or a folder of another run.
-            PromptGymError: if the budget did not reach one prompt.
+            ConfigError: for a problem that `check` refuses, or a folder of another run.
+            PromptGymError: if no prompt could be scored.
         """
-        if self.endless and not any(asdict(problem.ledger.budget).values()):
-            raise ConfigError(f"{self.name} ends with the budget only; give the problem a budget")
+        self.check(problem)
         header = describe(problem, self.name, seed, self.options())
         return drive(self, journaled(problem, checkpoint_dir, header, resume), seed)
 

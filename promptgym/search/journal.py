@@ -21,14 +21,16 @@ import numpy as np
 from promptgym.errors import BudgetExhausted, ConfigError, TooManyFailures
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt
+from promptgym.rewards import describe_reward
 from promptgym.runs import EventSink
 from promptgym.runs.events import parsed, plain
 from promptgym.runs.folder import differences
 from promptgym.scoring import OK, Failure, Scorer, Scores
+from promptgym.tasks import split_hash
 from promptgym.types import JSON
 
 FILE = "journal.jsonl"
-VERSION = 2
+VERSION = 3
 
 
 def pack(array: np.ndarray[Any, Any] | None) -> JSON | None:
@@ -47,18 +49,12 @@ def unpack(row: JSON | None) -> Any:
     return np.frombuffer(data, dtype=row["dtype"]).reshape(row["shape"]).copy()
 
 
-def examples_id(examples: Sequence[Example]) -> str:
-    """Return a hash of a sequence of examples, order included."""
-    keys = "\n".join(f"{e.key} {e.target}" for e in examples)
-    return hashlib.blake2b(keys.encode(), digest_size=8).hexdigest()
-
-
 def scores_to_json(scores: Scores, spent: JSON) -> JSON:
     """Return one record of the journal: the scores, exact, and what was spent until then."""
     completions = scores.completions
     return {
         "prompts": [p.to_json() for p in scores.prompts],
-        "examples": examples_id(scores.examples),
+        "examples": split_hash(scores.examples),
         "mean": plain(scores.mean),
         "spent": spent,
         "values": pack(scores.values),
@@ -119,6 +115,11 @@ class Journal:
         if not rows:
             self.path.write_text(json.dumps(header) + "\n", encoding="utf-8")
             return
+        if (version := rows[0].get("version")) != VERSION:
+            raise ConfigError(
+                f"{self.path} is of version {version!r}, this promptgym writes {VERSION}: the run "
+                "cannot be resumed; start it anew in another folder"
+            )
         if differing := differences(rows[0], header):
             raise ConfigError(f"{self.path} was written by another run: {'; '.join(differing)}")
         self._rows = rows[1:]
@@ -227,7 +228,7 @@ class JournaledProblem(Problem):
         if "exhausted" in row:
             raise BudgetExhausted(row["exhausted"])
         asked = [p.to_json() for p in prompts]
-        if row["prompts"] != asked or row["examples"] != examples_id(examples):
+        if row["prompts"] != asked or row["examples"] != split_hash(examples):
             raise ConfigError(
                 f"{self.journal.path}, record {self.journal.position}: the journal answers "
                 f"{row['prompts'][:2]}..., but {asked[:2]}... was asked: the code or its libraries "
@@ -264,21 +265,26 @@ def describe(problem: Problem, method: str, seed: int, options: JSON) -> JSON:
     """
     if seed < 0:
         raise ConfigError(f"the seed must be at least 0, got {seed}")
+    task = problem.task
+    words = "\n".join(problem.vocabulary).encode("utf-8", "surrogatepass")
     return {
         "method": method,
         "seed": seed,
         "options": options,
-        "task": problem.task.name,
-        "train": examples_id(problem.task.train),
-        "dev": examples_id(problem.task.dev),
+        "task": task.name,
+        "train": split_hash(task.train),
+        "dev": split_hash(task.dev),
+        "pool": split_hash(task.pool),
+        "metric": task.metric.name,
+        "verbalizers": dict(task.verbalizers),
+        "answers": {"max_new_tokens": task.max_new_tokens, "stop": task.stop},
         "model": problem.model.name,
         "template": problem.template.text,
-        "reward": problem.reward.name,
+        "demonstration": problem.template.demonstration,
+        "reward": describe_reward(problem.reward),
         "budget": asdict(problem.ledger.budget),
         "initial_prompt": problem.initial_prompt.to_json(),
-        "vocabulary": hashlib.blake2b(
-            "\n".join(problem.vocabulary).encode(), digest_size=8
-        ).hexdigest(),
+        "vocabulary": hashlib.blake2b(words, digest_size=8).hexdigest(),
     }
 
 

@@ -62,6 +62,14 @@ class Optimizer(Protocol):
 
     name: str
 
+    def check(self, problem: Problem) -> None:
+        """Refuse a problem that cannot be optimized, before anything is asked or written.
+
+        Raises:
+            ConfigError: naming what does not fit.
+        """
+        ...
+
     def optimize(
         self,
         problem: Problem,

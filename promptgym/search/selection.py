@@ -7,22 +7,55 @@ charged like all others; those of the final choice are set aside from the start.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import count
 
 import numpy as np
 
-from promptgym.errors import BudgetExhausted, PromptGymError
+from promptgym.errors import BudgetExhausted, ConfigError, PromptGymError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.scoring import Scores
 from promptgym.search.result import Candidate
+from promptgym.tasks import Task
 from promptgym.types import JSON, FloatArray
+
+TOP = 8
+"""Finalists that are asked on dev at a point."""
+
+
+def dev_reserve(task: Task, cap: int | None, top: int = TOP) -> int:
+    """Return the queries set aside for the final choice on dev, a quarter of the cap at most."""
+    wanted = top * len(task.dev)
+    return wanted if cap is None else min(wanted, cap // 4)
+
+
+def check_budget(problem: Problem, reserved: Callable[[int], int]) -> None:
+    """Refuse a budget that reaches no prompt on the training split.
+
+    Args:
+        problem: what is to be optimized.
+        reserved: cap on queries -> how many of them training leaves for other things.
+
+    Raises:
+        ConfigError: naming the smallest budget that does.
+    """
+    cap, needed = problem.ledger.budget.queries, len(problem.task.train)
+    if cap is None or cap - reserved(cap) >= needed:
+        return
+    enough = next(n for n in count(cap) if n - reserved(n) >= needed)
+    raise ConfigError(
+        f"the budget of {cap} queries is too small: one prompt takes {needed} on the training "
+        f"split of task {problem.task.name!r}, and {reserved(cap)} are set aside for choosing and "
+        f"showing prompts at the end; give at least {enough}, or a smaller training split "
+        f"(task option sizes={{'train': ...}})"
+    )
 
 
 class Selection:
     """Watches training scores, keeps the finalists and chooses among them on dev."""
 
-    def __init__(self, problem: Problem, *, top: int = 8, points: int = 10) -> None:
+    def __init__(self, problem: Problem, *, top: int = TOP, points: int = 10) -> None:
         """Set aside the queries of the final choice.
 
         Args:
@@ -38,9 +71,7 @@ class Selection:
         budget = problem.ledger.budget.queries
         step = budget // points if budget and points else 0
         self._points = [step * (i + 1) for i in range(points - 1)] if step else []
-        self._reserve = top * len(problem.task.dev)
-        if budget is not None:
-            self._reserve = min(self._reserve, budget // 4)
+        self._reserve = dev_reserve(problem.task, budget, top)
         problem.ledger.reserved += self._reserve
 
     def observe(self, scores: Scores, rewards: FloatArray) -> None:

@@ -14,6 +14,8 @@ from promptgym.tasks.labels import (
     given_labels,
     given_verbalizers,
     labels_from_data,
+    refuse_single_target,
+    suits_labels,
 )
 from promptgym.tasks.metrics import Metric, PerExample, get_metric
 from promptgym.tasks.rows import LabelMap, Sourced, Table, find_column, to_examples
@@ -114,6 +116,8 @@ def _labels(
         found and {str(k) for k in plan.verbalizers} <= {*found.labels, *found.raw}
     ):
         return LabelMap(tuple(map(str, plan.verbalizers)))
+    if found is None and suits_labels(plan.metric):
+        refuse_single_target(table, column)
     return found
 
 

@@ -40,7 +40,7 @@ def labels_from_data(table: Table, column: str, metric: object) -> LabelMap | No
     Raises:
         TaskError: if a value stands there once and looks like a misspelt other one.
     """
-    if metric is not None and metric_name(metric) not in ("accuracy", "balanced_accuracy"):
+    if not suits_labels(metric):
         return None
     if column in table.class_names:
         names = table.class_names[column]
@@ -70,6 +70,29 @@ def labels_from_data(table: Table, column: str, metric: object) -> LabelMap | No
         return LabelMap(tuple(sorted(counts, key=int)))
     except ValueError:
         return LabelMap(tuple(sorted(counts)))
+
+
+def refuse_single_target(table: Table, column: str) -> None:
+    """Refuse a table whose every row has one and the same target, where that may be a label.
+
+    Raises:
+        TaskError: naming the target, and how to say what it is.
+    """
+    if "{" in column or len(table.rows) < 2:
+        return
+    found = {(as_text(row.values.get(column)) or "").strip() for row in table.rows}
+    target = found.pop()
+    if not found and target:
+        raise TaskError(
+            f"{table.source}: column {column!r} holds {target!r} in all {len(table.rows)} rows; "
+            f"expected at least two labels. Name them all by labels=[{target!r}, ...], choose "
+            "another column by target='...', or say labels=None (in JSON null) for free answers"
+        )
+
+
+def suits_labels(metric: object) -> bool:
+    """Whether a metric that a user gave, or none, goes with labels."""
+    return metric is None or metric_name(metric) in ("accuracy", "balanced_accuracy")
 
 
 def metric_name(metric: object) -> str:
