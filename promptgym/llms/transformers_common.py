@@ -15,6 +15,7 @@ from transformers.utils import logging as hf_logging
 
 from promptgym.errors import ModelError
 from promptgym.llms.base import Completion, Kind, LabelLogprobs, Normalization, Sampling
+from promptgym.llms.pieces import PieceTokenizer
 from promptgym.llms.registry import reload_model
 from promptgym.types import FloatArray, IntArray
 
@@ -112,6 +113,7 @@ class TransformersModel:
         dtype = "" if options.dtype == "float32" else f":{options.dtype}"
         self.name = f"{spec}@{identity}{dtype}"
         self.mask_token: str = ""
+        self._pieces: PieceTokenizer | None = None
         self.device = next(model.parameters()).device
         on_cpu = self.device.type == "cpu"
         self.batch_tokens = options.batch_tokens or (3072 if on_cpu else 32768)
@@ -147,8 +149,9 @@ class TransformersModel:
         if fast.truncation is not None or fast.padding is not None:  # a tokenizer file may set them
             fast.no_truncation()
             fast.no_padding()
-        found = fast.encode_batch_fast(list(texts), add_special_tokens=special)
-        return [encoding.ids for encoding in found]
+        if self._pieces is None or self._pieces.backend is not fast:
+            self._pieces = PieceTokenizer(fast)
+        return self._pieces.encode(texts, special=special)
 
     def count_tokens(self, texts: Sequence[str]) -> IntArray:
         """Count the tokens of texts; those the model adds itself (begin, end) are left out."""
