@@ -67,6 +67,7 @@ DEFAULTS = {
     ("causal", 2): Settings("causal", 1500, documents=40, learning_rate=3e-3, stage=2),
     ("causal", 3): Settings("causal", 6000, learning_rate=2e-3, stage=3),
     ("causal", 4): Settings("causal", 7000, learning_rate=2e-3, stage=4),
+    ("causal", 5): Settings("causal", 5000, learning_rate=2e-3, stage=5),
     ("masked", 1): Settings("masked", 5000, documents=48, learning_rate=3e-3),
     ("rewriter", 1): Settings("rewriter", 800, documents=48, learning_rate=1e-3),
 }
@@ -106,6 +107,7 @@ def recipe_at(settings: Settings, progress: float) -> Recipe:
     return Recipe(
         masked=masked,
         questions=1 if masked else 4,
+        branches=6 if settings.stage == 5 else 4,
         shown=0.12,
         clean=0.02 + 0.2 * left,
         sharp=1.0 + left,
@@ -322,7 +324,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--stage", type=int, choices=(1, 2, 3, 4), default=1)
+    parser.add_argument("--stage", type=int, choices=(1, 2, 3, 4, 5), default=1)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
