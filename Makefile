@@ -2,6 +2,7 @@
 # Needs Python 3.11+ and make. Useful settings:
 #   make demo PYTHON=python3.12              which interpreter to build .venv with
 #   make demo PIP_ARGS=...                   further arguments of pip, e.g. for PyTorch's CPU wheels
+#   make bench QUICK=1                       try every benchmark out, in its smallest setting
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint format bench docs clean
@@ -67,12 +68,21 @@ format: $(VENV)/.installed  ## let ruff put the code in order
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: $(VENV)/.installed  ## measure speed on this machine: import, scoring, cache, environment steps
-	$(PY) benchmarks/import_time.py
-	$(PY) benchmarks/scoring.py
-	$(PY) benchmarks/overhead.py --store
-	$(PY) benchmarks/cache.py
-	$(PY) benchmarks/env_steps.py --seconds 5
+# QUICK=1 shows that every benchmark runs, in about two minutes; its figures mean nothing. The study
+# of learning takes hours on two cores and keeps the cells it has; rewriter.py is started by hand.
+quick    = $(if $(filter 1,$(QUICK)),$(1),$(2))
+LEARNING = --out $(call quick,build/learning,runs/learning)
+bench: $(VENV)/.installed  ## measure speed, then learning; QUICK=1 only tries everything out
+	$(PY) benchmarks/import_time.py $(call quick,--repeats 3)
+	$(PY) benchmarks/scoring.py $(call quick,--rounds 2 --prompts 4)
+	$(PY) benchmarks/overhead.py --store $(call quick,--rounds 1)
+	$(PY) benchmarks/cache.py $(call quick,--scores 50000 --rounds 1)
+	$(PY) benchmarks/env_steps.py --seconds $(call quick,0.3 --sizes 1 8,5)
+	$(PY) benchmarks/http_calls.py $(call quick,--calls 400 --rounds 2)
+	$(PY) benchmarks/ray_workers.py $(call quick,--texts 256 --repeats 1)
+	$(call quick,rm -rf build/learning)
+	$(PY) benchmarks/learning.py run $(LEARNING) $(call quick,--tasks review-author --seeds 1 --prompts 20)
+	$(PY) benchmarks/learning.py report $(LEARNING)
 
 docs: $(VENV)/.docs-installed  ## build the documentation into site/
 	$(PY) docs/build.py

@@ -8,9 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from promptgym.arguments import check_arguments, hints
 from promptgym.baselines import BASELINES
 from promptgym.errors import ConfigError
 from promptgym.search import Optimizer
+from promptgym.types import JSON
 
 AGENTS: dict[str, str] = {
     "ppo_edit": "promptgym.agents.ppo_edit:PPOEdit",
@@ -30,7 +32,8 @@ def make_optimizer(name: str, **options: Any) -> Optimizer:
         options: its hyperparameters.
 
     Raises:
-        ConfigError: for an unknown name or option, or a preset given twice.
+        ConfigError: for an unknown name or option, an option of the wrong type, or a preset given
+            twice.
     """
     key, colon, preset = name.partition(":")
     table = {**AGENTS, **BASELINES}
@@ -48,7 +51,15 @@ def make_optimizer(name: str, **options: Any) -> Optimizer:
     if "preset" in options and key in BASELINES:
         raise ConfigError(f"{key} is a baseline and has no presets, got {options['preset']!r}")
     try:
+        check_arguments(key, _settings(factory, options), options, ConfigError, what="setting")
         optimizer: Optimizer = factory(**options)
     except TypeError as error:
         raise ConfigError(f"{key}: {error}") from None
     return optimizer
+
+
+def _settings(factory: Any, options: JSON) -> dict[str, Any]:
+    """Return the settings of a method with their types: its own fields, or those of its config."""
+    preset = {name: options[name] for name in ("preset",) if name in options}
+    config = getattr(factory(**preset), "config", None)
+    return hints(factory) if config is None else {"preset": str, **hints(type(config))}

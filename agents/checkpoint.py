@@ -1,7 +1,8 @@
-"""Checkpoints: one safetensors file with the tensors and, in its header, the rest as JSON.
+"""Checkpoints and saved policies: tensors as safetensors, all else as JSON, nothing pickled.
 
-One file is replaced in one step, so a kill leaves the old checkpoint or the new one, whole. Nothing
-is pickled: an optimizer's state and a random generator's are tensors too.
+A checkpoint is one file, with the JSON in its header. It is replaced in one step, so a kill leaves
+the old one or the new one, whole. An optimizer's state and a random generator's are tensors too.
+A saved policy is a folder with `policy.safetensors` and `policy.json`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from promptgym.errors import ConfigError
+from promptgym.runs.folder import write_json
 from promptgym.types import JSON
 
 Tensors = dict[str, torch.Tensor]
@@ -23,14 +25,7 @@ Tensors = dict[str, torch.Tensor]
 
 def write_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], state: JSON) -> None:
     """Write tensors and JSON state, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    whole = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    try:
-        save_file(whole, temporary, metadata={"state": json.dumps(state)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    _write_tensors(path, tensors, {"state": json.dumps(state)})
 
 
 def read_checkpoint(path: Path) -> tuple[Tensors, JSON]:
@@ -40,9 +35,7 @@ def read_checkpoint(path: Path) -> tuple[Tensors, JSON]:
         ConfigError: if the file is not a checkpoint, or damaged.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
+        tensors, metadata = _read_tensors(path)
     except SafetensorError as error:
         raise ConfigError(
             f"{path} is damaged ({error}); remove it, and the run is resumed from its journal"
@@ -51,6 +44,54 @@ def read_checkpoint(path: Path) -> tuple[Tensors, JSON]:
         raise ConfigError(f"{path} is a safetensors file but no checkpoint: it has no state")
     state: JSON = json.loads(metadata["state"])
     return tensors, state
+
+
+def write_policy(
+    folder: Path, agent: str, tensors: Mapping[str, torch.Tensor], about: JSON
+) -> None:
+    """Write the weights of an agent's policy, and what else it takes to use them."""
+    _write_tensors(folder / "policy.safetensors", tensors)
+    write_json(folder / "policy.json", {"agent": agent, **about})
+
+
+def read_policy(folder: Path, agent: str) -> tuple[Tensors, JSON]:
+    """Return what `write_policy` wrote.
+
+    Raises:
+        ConfigError: if the folder holds the policy of another agent, a damaged one, or none.
+    """
+    path = folder / "policy.json"
+    if not path.is_file():
+        raise ConfigError(f"{folder} holds no saved policy: there is no policy.json")
+    try:
+        about: JSON = json.loads(path.read_text(encoding="utf-8"))
+        tensors, _ = _read_tensors(folder / "policy.safetensors")
+    except (ValueError, OSError, SafetensorError) as error:
+        raise ConfigError(f"the policy in {folder} is damaged: {error}") from None
+    if about.get("agent") != agent:
+        raise ConfigError(f"{path} is of agent {about.get('agent')!r}, expected {agent!r}")
+    return tensors, about
+
+
+def _write_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    whole = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    try:
+        save_file(whole, temporary, metadata=metadata)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
+    """Return the tensors of a safetensors file and the metadata in its header."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
+        return tensors, file.metadata() or {}
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, torch.Tensor]) -> Tensors:

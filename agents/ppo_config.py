@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from promptgym.errors import ConfigError
@@ -93,45 +93,33 @@ class PPOEditConfig:
             raise ConfigError("ppo_edit: an update needs at least 2 transitions")
 
 
+# Zhang et al., ICLR 2023, table 8: 256 processes x 8 steps, lr 5e-5, entropy 0.005, gamma 0.99, GAE
+# 0.95. From its released code: clip 0.2, 4 epochs of 32 mini-batches, linear decay, attention of 3
+# layers, 3 heads, width 48; rewards 100 (s' - s) with s at most 2.
+TEMPERA = PPOEditConfig(
+    num_envs=256,
+    n_steps=8,
+    batch_size=64,
+    epochs=4,
+    learning_rate=5e-5,
+    decay=True,
+    gamma=0.99,
+    entropy=0.005,
+    extractor="attention",
+    words="learned",
+    embedding=48,
+    demonstrations=None,
+    archive=0,
+    reward_scale=200.0,
+    memory=False,
+)
+
 PRESETS: dict[str, PPOEditConfig] = {
     "default": PPOEditConfig(),
-    # TEMPERA (Zhang et al., ICLR 2023), table 8: 256 processes x 8 steps, lr 5e-5, entropy 0.005,
-    # gamma 0.99, GAE 0.95. From its released code: clip 0.2, 4 epochs of 32 mini-batches, linear
-    # decay, attention of 3 layers, 3 heads, width 48; rewards 100 (s' - s) with s at most 2.
-    "tempera": PPOEditConfig(
-        num_envs=256,
-        n_steps=8,
-        batch_size=64,
-        epochs=4,
-        learning_rate=5e-5,
-        decay=True,
-        gamma=0.99,
-        entropy=0.005,
-        extractor="attention",
-        words="learned",
-        embedding=48,
-        demonstrations=None,
-        archive=0,
-        reward_scale=200.0,
-        memory=False,
-    ),
+    "tempera": TEMPERA,
     # What the README of the released code runs: 64 processes x 32 steps, lr 6e-4, entropy 0.01,
     # gamma 0.999. Which of the two is behind the paper's tables is not said.
-    "tempera_readme": PPOEditConfig(
-        num_envs=64,
-        n_steps=32,
-        batch_size=64,
-        epochs=4,
-        learning_rate=6e-4,
-        decay=True,
-        gamma=0.999,
-        entropy=0.01,
-        extractor="attention",
-        words="learned",
-        embedding=48,
-        demonstrations=None,
-        archive=0,
-        reward_scale=200.0,
-        memory=False,
+    "tempera_readme": replace(
+        TEMPERA, num_envs=64, n_steps=32, learning_rate=6e-4, gamma=0.999, entropy=0.01
     ),
 }

@@ -7,8 +7,6 @@ taken between two updates, when the rollout buffer is empty, and holds all that 
 
 from __future__ import annotations
 
-import json
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from safetensors.torch import load_file, save_file
 
 from promptgym.agents.checkpoint import (
     Tensors,
     load_optimizer,
     of_prefix,
     optimizer_tensors,
+    read_policy,
     with_prefix,
+    write_policy,
 )
 from promptgym.agents.spaces import space_from_json, space_to_json
-from promptgym.errors import ConfigError
 from promptgym.types import JSON, FloatArray
 
 AGENT = "ppo_edit"
@@ -71,24 +69,13 @@ def restore_training(model: Any, tensors: Tensors, state: JSON) -> None:
 
 
 def save_policy(folder: Path, model: Any, options: JSON) -> None:
-    """Write `policy.safetensors` (weights) and `policy.json` (hyperparameters and spaces)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {
-        n: t.detach().cpu().contiguous().clone() for n, t in model.policy.state_dict().items()
-    }
+    """Write weights, hyperparameters and spaces."""
     about = {
-        "agent": AGENT,
         "options": options,
         "observation_space": space_to_json(model.observation_space),
         "action_space": space_to_json(model.action_space),
     }
-    for name in ("policy.safetensors", "policy.json"):
-        temporary = folder / f".{name}.{os.getpid()}.tmp"
-        if name.endswith(".json"):
-            temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        else:
-            save_file(weights, temporary)
-        os.replace(temporary, folder / name)
+    write_policy(folder, AGENT, model.policy.state_dict(), about)
 
 
 def load_policy(folder: Path) -> tuple[JSON, spaces.Space[Any], spaces.Space[Any], Tensors]:
@@ -97,18 +84,9 @@ def load_policy(folder: Path) -> tuple[JSON, spaces.Space[Any], spaces.Space[Any
     Raises:
         ConfigError: if the folder holds the policy of another agent, or none.
     """
-    path = folder / "policy.json"
-    if not path.is_file():
-        raise ConfigError(f"{folder} holds no saved policy: there is no policy.json")
-    about = json.loads(path.read_text(encoding="utf-8"))
-    if about.get("agent") != AGENT:
-        raise ConfigError(f"{path} is of agent {about.get('agent')!r}, expected {AGENT!r}")
-    return (
-        about["options"],
-        space_from_json(about["observation_space"]),
-        space_from_json(about["action_space"]),
-        load_file(folder / "policy.safetensors"),
-    )
+    weights, about = read_policy(folder, AGENT)
+    observations = space_from_json(about["observation_space"])
+    return about["options"], observations, space_from_json(about["action_space"]), weights
 
 
 def vectors_in(weights: Tensors) -> tuple[FloatArray, FloatArray] | None:

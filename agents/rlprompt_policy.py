@@ -9,21 +9,21 @@ from sampling for the update: a step costs one pass of the language model, not t
 from __future__ import annotations
 
 import copy
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
+from promptgym.agents.checkpoint import read_policy, write_policy
 from promptgym.errors import ConfigError, ModelError
 from promptgym.llms import load_model
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
-from promptgym.runs.folder import write_json
 from promptgym.types import JSON
+
+AGENT = "rlprompt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,10 +251,7 @@ def load_policy_lm(spec: str, problem: Problem) -> Any:
 
 
 def save_policy(folder: Path, policy: PolicyLM, options: JSON, start: Prompt) -> None:
-    """Write `policy.json` (what it is) and `policy.safetensors` (the trained part)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {n: t.detach().cpu().contiguous() for n, t in policy.adaptor.state_dict().items()}
-    save_file(weights, folder / "policy.safetensors")
+    """Write the trained part, and what the policy is."""
     about = {
         "lm": policy.lm_name,
         "options": options,
@@ -262,16 +259,17 @@ def save_policy(folder: Path, policy: PolicyLM, options: JSON, start: Prompt) ->
         "ids": policy.actions.ids,
         "words": policy.actions.words,
     }
-    write_json(folder / "policy.json", about)
+    write_policy(folder, AGENT, policy.adaptor.state_dict(), about)
 
 
 def load_policy(folder: Path, backend: Any = None) -> tuple[PolicyLM, JSON, Prompt]:
     """Return what `save_policy` was given.
 
     Raises:
-        ConfigError: without a backend where policy_lm is "target", or with another one.
+        ConfigError: without a backend where policy_lm is "target", or with another one; or if the
+            folder holds the policy of another agent, or none.
     """
-    about = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
+    weights, about = read_policy(folder, AGENT)
     options = about["options"]
     if backend is None:
         if options["policy_lm"] == "target":
@@ -282,7 +280,6 @@ def load_policy(folder: Path, backend: Any = None) -> tuple[PolicyLM, JSON, Prom
         backend = load_model(options["policy_lm"])
     if backend.name != about["lm"]:
         raise ConfigError(f"{folder}: trained on {about['lm']!r}, got {backend.name!r}")
-    weights = load_file(folder / "policy.safetensors")
     hidden, size = weights["first.weight"].shape
     adaptor = Adaptor(
         size, hidden, gains=(1.0, 1.0), biases=(0.0, 0.0), generator=torch.Generator()

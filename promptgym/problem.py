@@ -111,6 +111,16 @@ class Problem:
         """The cache that outlives this run; None without one."""
         return None if self.scorer.shelf is None else self.scorer.shelf.store
 
+    def examples(self, split: str) -> tuple[Example, ...]:
+        """Return the examples of "train" or "dev", the splits that an optimizer may ask about.
+
+        Raises:
+            ConfigError: for another split.
+        """
+        if split not in ("train", "dev"):
+            raise ConfigError(f"split must be 'train' or 'dev', got {split!r}")
+        return self.task.train if split == "train" else self.task.dev
+
     def score(
         self,
         prompts: Sequence[Prompt],
@@ -122,10 +132,10 @@ class Problem:
 
         Raises:
             BudgetExhausted: if not even one prompt fits.
+            ConfigError: for a split that an optimizer may not ask about.
             TooManyFailures: if too large a share of all evaluations failed.
         """
-        if examples is None:
-            examples = {"train": self.task.train, "dev": self.task.dev}[split]
+        examples = self.examples(split) if examples is None else examples
         scores = self.scorer.score(prompts, examples)
         self.events.emit(
             "scores",

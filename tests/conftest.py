@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,39 @@ def policy_lm(tmp_path_factory: pytest.TempPathFactory) -> str:
     from rlprompt_models import build_policy
 
     return build_policy(tmp_path_factory.mktemp("policy"))
+
+
+@pytest.fixture
+def openai_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A key is in the environment, retries wait milliseconds, no model outlives its server."""
+    from openai_server import SECRET
+
+    from promptgym.llms import forget_models
+    from promptgym.llms.openai import retry
+
+    monkeypatch.setattr(retry, "FIRST_WAIT", 0.004)
+    monkeypatch.setenv("PROMPTGYM_API_KEY", SECRET)
+    yield
+    forget_models()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """A PostgreSQL cluster of the tests' own; skips where there is none."""
+    from databases import Missing, cluster
+
+    try:
+        with cluster() as socket:
+            yield socket
+    except Missing as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty place for a cache: a SQLite file, then a PostgreSQL database."""
+    from databases import new_database
+
+    if request.param == "sqlite":
+        return str(tmp_path / "cache" / "scores.sqlite")
+    return new_database(request.getfixturevalue("postgresql"), tmp_path.name)

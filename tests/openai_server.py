@@ -11,6 +11,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from promptgym.llms import load_model
+from promptgym.llms.openai.model import OpenAIModel
+
+SECRET = "very-secret-key-0123456789"
+LABELS = ["positive", "negative"]
+
 
 @dataclass
 class Seen:
@@ -43,6 +49,9 @@ def chat(text: str | None, **more: Any) -> Answer:
     choice = {"index": 0, "message": message, "finish_reason": "stop", **more}
     usage = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
     return Answer(body={"choices": [choice], "usage": usage})
+
+
+GOOD = chat("positive")
 
 
 def script(answers: Iterable[Answer]) -> Behave:
@@ -140,3 +149,15 @@ def serving(behave: Behave) -> Iterator[FaultServer]:
         yield server
     finally:
         server.close()
+
+
+def model_at(server: FaultServer, **options: Any) -> OpenAIModel:
+    """A chat model that asks the server nothing when it is loaded."""
+    model = load_model(server.spec(), **{"api": "chat", "labels": "generate"} | options)
+    assert isinstance(model, OpenAIModel)
+    return model
+
+
+def statuses(failures: dict[int, str] | Any) -> dict[int, str]:
+    """The status word of every failure."""
+    return {i: reason.partition(": ")[0] for i, reason in failures.items()}

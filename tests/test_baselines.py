@@ -88,6 +88,21 @@ def test_unknown_names_and_options_say_what_is_known() -> None:
         make_optimizer("rlprompt:repaired", preset="published")
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("hill_climbing", {"neighbours": "x"}, "hill_climbing: setting neighbours takes int"),
+        ("rlprompt:repaired", {"lenght": 3}, "did you mean 'length'"),
+        ("ppo_edit", {"preset": "tempera", "gamma": "x"}, "ppo_edit: setting gamma takes float"),
+    ],
+)
+def test_settings_are_checked_wherever_they_come_from(
+    name: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_optimizer(name, **options)
+
+
 def test_empty_and_manual_ask_their_prompts_once() -> None:
     empty = make_optimizer("empty").optimize(make(None))
     assert empty.best.prompt == Prompt("")

@@ -20,8 +20,6 @@ from promptgym.registration import ENVIRONMENTS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-OWN_TEST = ("environments",)
-"""Pages that a test of their own runs."""
 
 BLOCK = re.compile(r"(?:<!-- not run: [^>]+ -->\n)?```(\w+)\n(.*?)```", re.S)
 
@@ -55,9 +53,7 @@ def commands(text: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if p.stem not in OWN_TEST and blocks(p)], ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.stem)
 def test_the_code_of_a_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registries: None
 ) -> None:

@@ -219,6 +219,13 @@ def test_the_figures_are_printed_and_no_file_is_too_long(
     assert not too_long
 
 
+def test_no_file_of_tests_or_benchmarks_is_too_long() -> None:
+    files = [path for folder in ("tests", "benchmarks") for path in (ROOT / folder).glob("*.py")]
+    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert lines["test_house.py"] > 200
+    assert not {name: n for name, n in lines.items() if n > LONGEST_FILE}
+
+
 def test_no_import_runs_up_a_floor(house: dict[str, File]) -> None:
     assert not crossings(house)
 

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from openai_server import Answer, Seen, chat, serving
+from openai_server import SECRET, Answer, Seen, chat, serving
 
 from promptgym.cli import main
-from promptgym.llms import forget_models
 from promptgym.tasks import load_task
 
-SECRET = "very-secret-key-0123456789"
-
-
-@pytest.fixture(autouse=True)
-def _key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A key is in the environment, and no model outlives its server."""
-    monkeypatch.setenv("PROMPTGYM_API_KEY", SECRET)
-    yield
-    forget_models()
+pytestmark = pytest.mark.usefixtures("openai_key")
 
 
 def promptgym(*words: str) -> int:

@@ -149,6 +149,22 @@ def test_a_saved_policy_writes_the_same_prompts(policy_lm: str, tmp_path: Path) 
     assert loaded.config == agent.config
 
 
+def test_what_is_no_saved_policy_is_refused(policy_lm: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no saved policy"):
+        RLPrompt.load(tmp_path)
+    RLPrompt("repaired", policy_lm=policy_lm, steps=1, hidden=8).learn(make()).save(tmp_path)
+    file = tmp_path / "policy.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    with pytest.raises(ConfigError, match="is damaged"):
+        RLPrompt.load(tmp_path)
+    file.write_bytes(whole)
+    about = (tmp_path / "policy.json").read_text()
+    (tmp_path / "policy.json").write_text(about.replace('"rlprompt"', '"ppo_edit"', 1))
+    with pytest.raises(ConfigError, match="is of agent 'ppo_edit', expected 'rlprompt'"):
+        RLPrompt.load(tmp_path)
+
+
 def test_a_policy_of_another_model_is_refused(policy_lm: str, tmp_path: Path, shared: Path) -> None:
     RLPrompt("repaired", policy_lm=policy_lm, steps=1, hidden=8).learn(make()).save(tmp_path)
     other = load_model(f"hf:{shared / 'parity/rlprompt/tiny-gpt2'}")

@@ -159,6 +159,11 @@ def test_an_endless_method_without_a_budget_is_refused() -> None:
         Walk().optimize(make(None))
 
 
+def test_the_test_split_is_none_that_a_problem_asks_about() -> None:
+    with pytest.raises(ConfigError, match="'train' or 'dev', got 'test'"):
+        make().score([Prompt("one")], split="test")
+
+
 def test_asking_for_nothing_is_an_error() -> None:
     with pytest.raises(PromptGymError, match="no prompt"):
         Script(batches=((),)).optimize(make())

@@ -105,6 +105,7 @@ def test_affine_is_rlprompts_reward_shaping() -> None:
         ("z", "unknown stabilizer 'z'; known: affine"),
         ({"name": "batch_z", "eps": 1}, "eps"),
         ({"name": "fixed_scale", "batches": 0}, "batches must be >= 1"),
+        ({"name": "affine", "old": "x"}, "option old takes tuple"),
         ({"name": "affine", "old": [1, 1]}, "the old range is empty"),
         (3, "a stabilizer is a name"),
     ],

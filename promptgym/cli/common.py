@@ -68,20 +68,20 @@ def json_object(text: str | None, option: str) -> JSON | None:
     return value
 
 
-def task_options(given: str | None, columns: JSON, labels: str | None) -> JSON | None:
+def task_options(given: str | None, labels: str | None, **named: str | None) -> JSON | None:
     """Put the options about a task's data together; None if there are none.
 
     Args:
         given: the text of `--task-options`.
-        columns: argument of `load_task` -> value; None is left out.
         labels: comma-separated labels, in order.
+        named: further arguments of `load_task`; None is left out.
 
     Raises:
         ConfigError: if something is given both ways.
     """
     options = json_object(given, "--task-options") or {}
     listed = None if labels is None else [label.strip() for label in labels.split(",")]
-    more = without_none({**columns, "labels": listed}) or {}
+    more = without_none({**named, "labels": listed}) or {}
     if twice := set(options) & set(more):
         raise ConfigError(f"given in --task-options and by an option of its own: {sorted(twice)}")
     return {**options, **more} or None

@@ -16,6 +16,7 @@ from promptgym.cli.common import (
     print_table,
     prompt_cell,
     task_options,
+    without_none,
 )
 from promptgym.errors import ConfigError
 from promptgym.types import JSON
@@ -54,26 +55,22 @@ def evaluate(
     as_json: o.AsJson = False,
 ) -> None:
     """Score prompts on a held-out split; their 95 % intervals are over its examples."""
-    columns = {
-        "data_dir": data_dir,
-        "input": input_column,
-        "target": target_column,
-    }
     given: JSON = {
         "task": task,
         "model": model,
         "template": template,
-        "task_options": task_options(more_task, columns, labels),
+        "task_options": task_options(
+            more_task, labels, data_dir=data_dir, input=input_column, target=target_column
+        ),
         "model_options": json_object(more_model, "--model-options"),
     }
-    given = {name: value for name, value in given.items() if value is not None}
     asked: list[str | JSON] = list(prompts or ())
     setup: JSON = {"model": o.DEFAULT_MODEL}
     if run is not None:
         trained, learned = from_run(run)
         setup.update(trained)
         asked.append(learned)
-    setup.update(given)
+    setup.update(without_none(given) or {})
     if not asked:
         raise ConfigError("nothing to evaluate: give --prompt TEXT or --run DIR")
     if "task" not in setup:

@@ -11,6 +11,7 @@ import typer
 from promptgym.cli import options as o
 from promptgym.cli.common import (
     examples,
+    json_object,
     print_json,
     print_table,
     prompt_cell,
@@ -20,7 +21,8 @@ from promptgym.types import JSON
 
 LIST = examples("promptgym tasks", "promptgym tasks show author", "promptgym tasks --json")
 LANDSCAPE = examples(
-    "promptgym tasks landscape author --random-prompts 20 --edits 5 --climbers 0 --plot land.png",
+    "promptgym tasks landscape author --climbers 0 --plot land.png --random-prompts 20 --edits 5 "
+    """--task-options '{"sizes": {"dev": 16, "test": 50}}'""",
 )
 SHOW = examples("promptgym tasks show author", "promptgym tasks show critics --json")
 
@@ -63,8 +65,10 @@ def show(
     """Show one task: splits, labels, template, prompts and a few training examples."""
     from promptgym.tasks import describe_task, load_task
 
-    columns = {"data_dir": data_dir, "input": input_column, "target": target_column}
-    loaded = load_task(task, **(task_options(more_task, columns, labels) or {}))
+    options = task_options(
+        more_task, labels, data_dir=data_dir, input=input_column, target=target_column
+    )
+    loaded = load_task(task, **(options or {}))
     about: JSON = describe_task(loaded)
     about["examples"] = [{"input": e.input, "target": e.target} for e in loaded.train[:5]]
     if as_json:
@@ -126,6 +130,12 @@ def landscape(
     climb_prompts: Climb = 2000,
     seed: o.PlainSeed = 0,
     plot: Plot = None,
+    data_dir: o.DataDir = None,
+    input_column: o.InputColumn = None,
+    target_column: o.TargetColumn = None,
+    labels: o.Labels = None,
+    more_task: o.TaskOptions = None,
+    more_model: o.ModelOptions = None,
     quiet: o.Quiet = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -135,6 +145,10 @@ def landscape(
     found = survey(
         task,
         model,
+        task_options=task_options(
+            more_task, labels, data_dir=data_dir, input=input_column, target=target_column
+        ),
+        model_options=json_object(more_model, "--model-options"),
         n_random=random_prompts,
         n_edits=edits,
         climbers=climbers,

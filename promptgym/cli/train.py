@@ -64,11 +64,6 @@ def train(
     """Optimize a prompt for a task; keep config, events, checkpoints, result and report."""
     caps = {"queries": budget, "tokens": budget_tokens, "seconds": budget_seconds}
     caps["usd"] = budget_usd
-    columns = {
-        "data_dir": data_dir,
-        "input": input_column,
-        "target": target_column,
-    }
     given: JSON = {
         "method": agent,
         "task": task,
@@ -80,7 +75,9 @@ def train(
         "reward": reward_spec(reward),
         "initial_prompt": prompt,
         "template": template,
-        "task_options": task_options(more_task, columns, labels),
+        "task_options": task_options(
+            more_task, labels, data_dir=data_dir, input=input_column, target=target_column
+        ),
         "model_options": json_object(more_model, "--model-options"),
     }
     given = without_none(given) or {}

@@ -13,7 +13,6 @@ from promptgym.agents import make_optimizer
 from promptgym.errors import ConfigError
 from promptgym.evaluation.evaluate import held_out
 from promptgym.evaluation.report import fixed_levels, write_report
-from promptgym.evaluation.settings import check_settings
 from promptgym.llms import LanguageModel, load_model
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
@@ -81,7 +80,6 @@ class Experiment:
                 type.
         """
         preset = {} if self.preset is None else {"preset": self.preset}
-        check_settings(make_optimizer(self.method, **preset), self.options)
         return make_optimizer(self.method, **preset, **self.options)
 
     def load(self) -> tuple[Task, LanguageModel]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from promptgym.arguments import check_arguments, hints
 from promptgym.errors import RewardError
 from promptgym.scoring import Scores
 from promptgym.types import JSON, FloatArray
 
+T = TypeVar("T")
 RewardSpec = str | dict[str, Any]
 
 
@@ -60,6 +61,29 @@ def register_reward(name: str) -> Callable[[Callable[..., Reward]], Callable[...
     return add
 
 
+def build(what: str, known: Mapping[str, Callable[..., T]], spec: JSON) -> T:
+    """Build what a dict with a name and options describes.
+
+    Args:
+        what: how it is called.
+        known: name -> factory.
+        spec: the name under "name", and options of the factory.
+
+    Raises:
+        RewardError: for an unknown name, an unknown or missing option, or one of the wrong type.
+    """
+    options = dict(spec)
+    name = options.pop("name", None)
+    if name not in known:
+        raise RewardError(f"unknown {what} {name!r}; known: {', '.join(sorted(known))}")
+    factory = known[name]
+    check_arguments(f"{what} {name!r}", hints(factory), options, RewardError, what="option")
+    try:
+        return factory(**options)
+    except TypeError as error:  # an option is missing
+        raise RewardError(f"{what} {name!r}: {error}") from None
+
+
 def make_reward(spec: RewardSpec | Reward) -> Reward:
     """Build a reward from `"gap"`, from `{"name": "gap", "wrong": 180.0}`, or pass one on.
 
@@ -70,16 +94,7 @@ def make_reward(spec: RewardSpec | Reward) -> Reward:
     if isinstance(spec, str):
         spec = {"name": spec}
     if isinstance(spec, dict):
-        options = dict(spec)
-        name = options.pop("name", None)
-        if name not in REWARDS:
-            raise RewardError(f"unknown reward {name!r}; known: {', '.join(sorted(REWARDS))}")
-        factory = REWARDS[name]
-        check_arguments(f"reward {name!r}", hints(factory), options, RewardError, what="option")
-        try:
-            return factory(**options)
-        except TypeError as error:  # an option is missing
-            raise RewardError(f"reward {name!r}: {error}") from None
+        return build("reward", REWARDS, spec)
     if not _is_reward(spec):
         raise RewardError(
             "a reward is a name, a dict with a name, or a callable on Scores with the attributes "

@@ -151,7 +151,7 @@ class Tempera(_WithTies):
     """TEMPERA's score (Zhang et al. 2023); an environment pays the difference to the step before.
 
     The reward of an edit is `formulas.delta(score after, score before)`; environments that pay
-    differences (`reward_mode` "delta") take it from this score.
+    differences (`shaping="delta"`) take it from this score.
     """
 
     name: ClassVar[str] = "tempera"

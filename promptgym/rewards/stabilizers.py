@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from promptgym.errors import RewardError
+from promptgym.rewards.base import build
 from promptgym.types import JSON, FloatArray
 
 EPSILON = 1e-4  # added to standard deviations, as RLPrompt's published code does
@@ -72,22 +73,14 @@ def make_stabilizer(spec: StabilizerSpec | Stabilizer) -> Stabilizer:
     """Build from `"batch_z"`, `{"name": "affine", "new": [0, 5]}`, or a list (applied in order).
 
     Raises:
-        RewardError: for an unknown name or option.
+        RewardError: for an unknown name or option, or an option of the wrong type.
     """
     if isinstance(spec, (list, tuple)):
         return Chain([make_stabilizer(part) for part in spec])
     if isinstance(spec, str):
         spec = {"name": spec}
     if isinstance(spec, dict):
-        options = dict(spec)
-        name = options.pop("name", None)
-        if name not in STABILIZERS:
-            known = ", ".join(sorted(STABILIZERS))
-            raise RewardError(f"unknown stabilizer {name!r}; known: {known}")
-        try:
-            return STABILIZERS[name](**options)
-        except TypeError as error:
-            raise RewardError(f"stabilizer {name!r}: {error}") from None
+        return build("stabilizer", STABILIZERS, spec)
     if not callable(spec) or not hasattr(spec, "get_state"):
         raise RewardError(f"a stabilizer is a name, a dict, a list of these or one, got {spec!r}")
     return spec

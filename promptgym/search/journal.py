@@ -245,8 +245,7 @@ class JournaledProblem(Problem):
         self, prompts: Sequence[Prompt], examples: Sequence[Example] | None, split: str
     ) -> Scores:
         """Serve one record and put the ledger where it was."""
-        if examples is None:
-            examples = {"train": self.task.train, "dev": self.task.dev}[split]
+        examples = self.examples(split) if examples is None else examples
         row = self.journal.serve()
         if row.get("kept"):
             self._remind(prompts, examples)
