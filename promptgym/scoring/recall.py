@@ -104,9 +104,7 @@ def recall(
     return Answers(answers, tokens, reasons)
 
 
-def _pages(
-    asked: Sequence[tuple[Prompt, IntArray]], index: IntArray, size: int
-) -> list[_Page]:
+def _pages(asked: Sequence[tuple[Prompt, IntArray]], index: IntArray, size: int) -> list[_Page]:
     """Cut the pairs of a call into pages."""
     pages: list[_Page] = []
     start = 0

@@ -9,12 +9,12 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-PART_SECONDS = 0.2
-"""How often `stream` hands on what has come."""
+PART, PART_SECONDS = 64, 0.2
+"""`stream` hands on what has come when it is so much, or when so much time has passed."""
 
 
 class _Background:
@@ -104,11 +104,21 @@ def stream(
         RuntimeError: as `run`.
     """
     handed: deque[T] = deque()
-    future = _begin(begin(handed.append))
+    enough = threading.Event()
+
+    def hand_over(item: T) -> None:
+        handed.append(item)
+        if len(handed) >= PART:
+            enough.set()
+
+    future = _begin(begin(hand_over))
+    future.add_done_callback(lambda _: enough.set())
     try:
         over = False
         while not over:
-            over = bool(wait([future], timeout=PART_SECONDS).done)
+            enough.wait(PART_SECONDS)
+            enough.clear()
+            over = future.done()
             if handed:
                 yield [handed.popleft() for _ in range(len(handed))]
         future.result()
