@@ -11,13 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from llm_models import BEGIN, CAUSAL, MASKED, SEQ2SEQ, sentence
 
 from promptgym.errors import ModelError
 from promptgym.llms import Sampling, load_model
-from promptgym.llms.prefix import PrefixStore, key_of, pack, plan_groups
 
 TOLERANCE = 1e-4
 
@@ -63,6 +60,25 @@ def test_what_can_be_saved_is_saved_and_only_that(built: Any) -> None:
     assert not shares["state-space"]
     taps = {n: load_model(built("causal", n)).engine.head.base for n in CAUSAL}  # type: ignore[attr-defined]
     assert None not in taps.values(), taps
+    last = {n: load_model(built("causal", n)).engine.head.last for n in CAUSAL}  # type: ignore[attr-defined]
+    assert [name for name, tap in last.items() if tap is None] == ["state-space"]
+
+
+def test_the_last_layer_feeds_forward_only_what_is_read(built: Any) -> None:
+    for kind, name, part in (("causal", "llama", "mlp"), ("masked", "bert", "intermediate")):
+        model: Any = load_model(built(kind, name))
+        layers = next(m for m in model.model.modules() if isinstance(m, torch.nn.ModuleList))
+        widths: list[int] = []
+
+        def watch(module: Any, args: Any, into: list[int] = widths) -> None:
+            into.append(args[0].shape[1])
+
+        hooks = [getattr(layer, part).register_forward_pre_hook(watch) for layer in layers]
+        texts = [f"a great movie {'was ' * n}{model.mask_token}" for n in range(1, 5)]
+        model.label_logprobs(texts, ["great", "bad"])
+        for hook in hooks:
+            hook.remove()
+        assert set(widths[1::2]) == {1} and min(widths[::2]) > 1
 
 
 def test_kept_prefixes_stay_within_their_memory(built: Any) -> None:
@@ -288,54 +304,3 @@ def test_an_encoder_decoder_label_is_scored_exactly(built: Any, name: str) -> No
             want = sum(float(logits[i].log_softmax(-1)[t]) for i, t in enumerate(tokens))
             assert got[n, column] == pytest.approx(want, abs=TOLERANCE)
     assert model.loglikelihood(texts[:1], labels[:1])[0] == pytest.approx(got[0, 0], abs=TOLERANCE)
-
-
-# --- plans ------------------------------------------------------------------------------------
-
-rows_of_tokens = st.lists(
-    st.lists(st.integers(0, 3), min_size=1, max_size=24), min_size=1, max_size=40
-)
-
-
-@given(rows_of_tokens, st.data())
-@settings(max_examples=150, deadline=None)
-def test_a_group_shares_its_prefix_and_saves_tokens(rows: list[list[int]], data: Any) -> None:
-    caps = [data.draw(st.integers(0, len(row) - 1)) for row in rows]
-    known = np.array([data.draw(st.integers(0, cap)) for cap in caps])
-    groups = plan_groups(rows, caps, known)
-    members = [i for group in groups for i in group.members]
-    assert len(members) == len(set(members))
-    for group in groups:
-        assert len(group.members) > 1
-        assert len({tuple(rows[i][: group.depth]) for i in group.members}) == 1
-        assert all(group.depth <= caps[i] for i in group.members)
-        alone = sum(len(rows[i]) - known[i] for i in group.members)
-        cached = min(group.depth, max(known[i] for i in group.members))
-        grouped = group.depth - cached + sum(len(rows[i]) - group.depth for i in group.members)
-        assert grouped < alone
-
-
-@given(rows_of_tokens, st.lists(st.integers(0, 3), max_size=24))
-@settings(max_examples=100, deadline=None)
-def test_the_store_finds_the_longest_beginning(rows: list[list[int]], wanted: list[int]) -> None:
-    store = PrefixStore(10**6)
-    for row in rows:
-        store.put(key_of(row), torch.zeros(1, 2, 1, len(row), 1))
-    entry, length = store.longest(key_of(wanted))
-
-    def shared(row: list[int]) -> int:
-        pairs = enumerate(zip(row, wanted, strict=False))
-        return next((n for n, (a, b) in pairs if a != b), min(len(row), len(wanted)))
-
-    assert length == max(map(shared, rows))
-    if entry is not None:
-        assert entry.key[: 4 * length] == key_of(wanted)[: 4 * length]
-
-
-@given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 300))
-@settings(max_examples=100, deadline=None)
-def test_packing_loses_nothing_and_keeps_to_its_budget(lengths: list[int], budget: int) -> None:
-    batches = pack(lengths, lengths, budget)
-    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget

@@ -12,6 +12,7 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from promptgym.llms.head import HeadTap, gather_logprobs
+from promptgym.llms.kv import prefix_cache
 from promptgym.llms.prefix import (
     WORTH_KEEPING,
     Entry,
@@ -248,7 +249,7 @@ class CausalEngine:
             inputs["position_ids"] = self._tensor(starts[:, None] + steps)
         keeps = any(item.keep for item in items)
         if padded:
-            inputs["past_key_values"] = self._past(items, padded)
+            inputs["past_key_values"] = self._past(items, width)
         if not padded and not keeps:
             inputs["use_cache"] = False
         if columns is None:
@@ -267,30 +268,17 @@ class CausalEngine:
         """Move an array to the model's device."""
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
-    def _past(self, items: list[Item], padded: int) -> DynamicCache:
-        """Return a cache that holds every item's prefix, padded on the right with zeros."""
-        sources: dict[tuple[int, int], int] = {}
-        entries: list[tuple[Entry | None, int]] = []
+    def _past(self, items: list[Item], room: int) -> DynamicCache:
+        """Return a cache that holds every item's prefix, with room for its tokens."""
+        places: dict[tuple[int, int], int] = {}
+        prefixes: list[tuple[torch.Tensor | None, int]] = []
         index = []
         for item in items:
-            at = sources.setdefault((id(item.source), item.start), len(entries))
-            if at == len(entries):
-                entries.append((item.source, item.start))
+            at = places.setdefault((id(item.source), item.start), len(prefixes))
+            if at == len(prefixes):
+                prefixes.append((None if item.source is None else item.source.kv, item.start))
             index.append(at)
-        first = next(e.kv for e, _ in entries if e is not None)
-        layers, two, heads, _, width = first.shape
-        table = first.new_zeros(layers, two, len(entries), heads, padded, width)
-        for at, (entry, start) in enumerate(entries):
-            if entry is not None:
-                table[:, :, at, :, :start] = entry.kv[..., :start, :]
-        pick = None if index == list(range(len(entries))) else torch.tensor(index).to(self.device)
-        cache = DynamicCache()
-        for layer in range(layers):
-            pair = [table[layer, side] for side in range(2)]
-            if pick is not None:
-                pair = [part.index_select(0, pick) for part in pair]
-            cache.update(pair[0], pair[1], layer)
-        return cache
+        return prefix_cache(prefixes, index, room)
 
     def _keep(self, items: list[Item], cache: Any, padded: int, made: dict[int, Entry]) -> None:
         """Cut out the key/values that are to be kept."""

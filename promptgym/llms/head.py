@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from promptgym.llms.last_layer import LastLayerTap
+
 
 class HeadTap:
     """Runs a model's own forward pass with its head applied to chosen positions only.
@@ -13,11 +15,14 @@ class HeadTap:
     The head over every position and the whole vocabulary is half of the work of a small model, and
     all but one position is thrown away. A hook on the module that the head reads hands the chosen
     rows alone to whatever follows it, so that biases, transforms, scaling and soft caps of any
-    architecture stay the model's own. Which module that is, if any, is found by trying.
+    architecture stay the model's own. Which module that is, if any, is found by trying. Where one
+    position a row is asked for, the last layer is cut to it, too (`LastLayerTap`), if trying shows
+    that this changes nothing.
 
     Attributes:
         base: the hooked module; None where no hook gives the same logits as the full head. Then the
             full logits are computed and cut.
+        last: cuts the last layer; None where that is not exact.
     """
 
     def __init__(self, model: Any, tolerance: float, **inputs: Any) -> None:
@@ -30,6 +35,7 @@ class HeadTap:
         """
         self.model = model
         self.base: Any | None = None
+        self.last: LastLayerTap | None = None
         self._take: tuple[torch.Tensor, torch.Tensor] | None = None
         with torch.inference_mode():
             full = model(**inputs).logits
@@ -37,9 +43,15 @@ class HeadTap:
                 hook = module.register_forward_hook(self._hook)
                 self.base = module
                 if self._same(full, tolerance, inputs):
-                    return
+                    break
                 hook.remove()
-        self.base = None
+                self.base = None
+            tap = LastLayerTap(model, inputs)
+            if tap.found:
+                self.last = tap
+                if not self._same(full, tolerance, inputs):
+                    tap.remove()
+                    self.last = None
 
     def _same(self, full: torch.Tensor, tolerance: float, inputs: dict[str, Any]) -> bool:
         """Whether the hook in place gives the full head's logits."""
@@ -50,7 +62,7 @@ class HeadTap:
             cut, output = self.logits(rows, columns, **inputs)
         except (RuntimeError, IndexError, AttributeError, TypeError, ValueError):
             return False  # a forward that needs the whole sequence behind this module
-        small = output.logits.shape[:2] == (1, len(rows))
+        small = self.base is None or output.logits.shape[:2] == (1, len(rows))
         return small and cut.shape == want.shape and bool((cut - want).abs().max() < tolerance)
 
     @property
@@ -72,19 +84,22 @@ class HeadTap:
         """Run the model; return float32 logits (W, V) at W positions and the model's output.
 
         Args:
-            rows: batch index of every position, shape (W,).
+            rows: batch index of every position, ascending, every row at least once, shape (W,).
             columns: sequence index of every position, shape (W,).
             inputs: what the model's forward takes.
         """
-        if self.base is None:
-            output = self.model(**inputs)
-            return output.logits[rows, columns].float(), output
-        self._take = (rows, columns)
+        last = self.last if len(rows) == len(inputs["input_ids"]) else None
+        self._take = (rows, columns) if self.base is not None else None
+        if last is not None:
+            last.read_at(columns)
         try:
             output = self.model(**inputs)
         finally:
             self._take = None
-        return output.logits[0].float(), output
+            if last is not None:
+                last.read_at(None)
+        logits = output.logits[rows, columns] if self.base is None else output.logits[0]
+        return logits.float(), output
 
 
 def _candidates(model: Any) -> list[Any]:

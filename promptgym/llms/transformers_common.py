@@ -15,6 +15,7 @@ from transformers.utils import logging as hf_logging
 
 from promptgym.errors import ModelError
 from promptgym.llms.base import Completion, Kind, LabelLogprobs, Normalization, Sampling
+from promptgym.llms.pieces import PieceTokenizer
 from promptgym.llms.registry import reload_model
 from promptgym.types import FloatArray, IntArray
 
@@ -97,6 +98,7 @@ class TransformersModel:
     """
 
     kind: Kind
+    _pieces: PieceTokenizer | None = None
 
     def __init__(
         self, model: Any, tokenizer: Any, *, spec: str, identity: str, options: TransformersOptions
@@ -147,8 +149,9 @@ class TransformersModel:
         if fast.truncation is not None or fast.padding is not None:  # a tokenizer file may set them
             fast.no_truncation()
             fast.no_padding()
-        found = fast.encode_batch_fast(list(texts), add_special_tokens=special)
-        return [encoding.ids for encoding in found]
+        if self._pieces is None or self._pieces.backend is not fast:
+            self._pieces = PieceTokenizer(fast)
+        return self._pieces.encode(texts, special=special)
 
     def count_tokens(self, texts: Sequence[str]) -> IntArray:
         """Count the tokens of texts; those the model adds itself (begin, end) are left out."""

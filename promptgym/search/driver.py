@@ -17,7 +17,7 @@ import numpy as np
 from promptgym.errors import BudgetExhausted, ConfigError, PromptGymError
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt
-from promptgym.scoring import Scores
+from promptgym.scoring import Race, Scores, race
 from promptgym.search.journal import describe, journaled
 from promptgym.search.result import Result
 from promptgym.search.selection import Selection, check_budget, dev_reserve
@@ -29,10 +29,18 @@ class Ask:
     """What a method wants to know: prompts, on the whole training split or on some examples.
 
     Only prompts scored on the whole split take part in the selection.
+
+    Attributes:
+        prompts: whose scores.
+        examples: on these only; None is the whole training split.
+        race: ask about a few of the examples first, and about the rest only for prompts that are
+            still in the race by their reward. `Scores.complete` says which those were; the reward
+            of the others is that of the examples they were asked about.
     """
 
     prompts: Sequence[Prompt]
     examples: Sequence[Example] | None = None
+    race: Race | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +160,15 @@ def _answer(
         ask = Ask(ask)
     if not ask.prompts:
         raise PromptGymError(f"{method.name} asked for the scores of no prompt")
-    scores = problem.score(ask.prompts, ask.examples)
+    if ask.race is None:
+        scores = problem.score(ask.prompts, ask.examples)
+        whole = bool(scores.complete.all())
+    else:
+        examples = problem.task.train if ask.examples is None else ask.examples
+        scores, whole = race(problem.score, ask.prompts, examples, problem.rewards, ask.race)
     rewards = problem.rewards(scores)
     if ask.examples is None:
         selection.observe(scores, rewards)
-    if not scores.complete.all():
+    if not whole:
         raise BudgetExhausted("the budget cut the last batch short")
     return Answer(scores, rewards)
