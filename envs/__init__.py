@@ -2,9 +2,11 @@
 
 from promptgym.envs.episode import Episode, ShellOptions
 from promptgym.envs.factory import entry_points
+from promptgym.envs.instance_rewrite import InstanceRewrite
 from promptgym.envs.mdp import PromptMDP, PromptState, head_sizes, sample_action
-from promptgym.envs.outcome import Outcome, ask
+from promptgym.envs.outcome import Outcome, Question, ask
 from promptgym.envs.prompt_edit import PromptEdit
+from promptgym.envs.prompt_rewrite import PromptRewrite
 from promptgym.envs.prompt_token import PromptToken
 from promptgym.envs.shell import PromptEnv
 from promptgym.envs.vector import PromptVectorEnv
@@ -12,13 +14,16 @@ from promptgym.envs.vocabulary import Vocabulary
 
 __all__ = [
     "Episode",
+    "InstanceRewrite",
     "Outcome",
     "PromptEdit",
     "PromptEnv",
     "PromptMDP",
+    "PromptRewrite",
     "PromptState",
     "PromptToken",
     "PromptVectorEnv",
+    "Question",
     "ShellOptions",
     "Vocabulary",
     "ask",

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 
 from promptgym.envs.mdp import Action, Observation, PromptMDP, PromptState
-from promptgym.envs.outcome import Outcome
+from promptgym.envs.outcome import Outcome, Question
 from promptgym.errors import ConfigError
 from promptgym.prompts import Prompt
 from promptgym.types import JSON
@@ -93,8 +93,8 @@ class Episode:
             return self.archive[int(rng.integers(len(self.archive)))][1]
         return self.mdp.initial(rng)
 
-    def wanted(self) -> Prompt | None:
-        """Return the prompt that must be asked before the half step is completed, if any.
+    def wanted(self) -> Question | None:
+        """Return what must be asked before the half step is completed, if anything.
 
         A prompt that did not change keeps its outcome and is not asked (or paid for) again; after
         an outcome that ends the episode nothing is asked.
@@ -102,10 +102,10 @@ class Episode:
         same = self.previous is not None and self.previous.content == self.state.content
         if self.outcome.status in ENDING or (same and self.outcome.known):
             return None
-        return self.mdp.prompt(self.state) if self.mdp.wants_score(self.state) else None
+        return self.mdp.question(self.state) if self.mdp.wants_score(self.state) else None
 
-    def begin(self, start: PromptState) -> Prompt | None:
-        """Start an episode; return the prompt to ask."""
+    def begin(self, start: PromptState) -> Question | None:
+        """Start an episode; return what to ask."""
         self.state, self.previous, self.over = start, None, False
         self.episode_return, self.queries, self.visited = 0.0, 0, set()
         self.illegal = self.revisited = False
@@ -118,8 +118,8 @@ class Episode:
         self.start_value = self._value(self.outcome) if self.outcome.known else 0.0
         return self.observe(), self.info()
 
-    def advance(self, action: Action) -> Prompt | None:
-        """Take an action; return the prompt to ask.
+    def advance(self, action: Action) -> Question | None:
+        """Take an action; return what to ask.
 
         Raises:
             ResetNeeded: if the episode is over.
@@ -179,6 +179,8 @@ class Episode:
             outcome = replace(self.outcome, budget_left=outcome.budget_left, queries=0)
         self.outcome = outcome
         self.queries += outcome.queries
+        if outcome.known:
+            self.state = self.mdp.remember(self.state, outcome)
         self.revisited = self.state.content in self.visited
         self.visited.add(self.state.content)
         if self.options.archive and outcome.known:

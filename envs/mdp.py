@@ -15,15 +15,16 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from promptgym.envs.outcome import Outcome
+from promptgym.envs.outcome import Outcome, Question
 from promptgym.envs.vocabulary import Level, Vocabulary
 from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt
 from promptgym.types import JSON, BoolArray
 
-Observation = dict[str, npt.NDArray[Any]]
-Action = Any  # an int (Discrete) or an int array (MultiDiscrete)
+Observation = dict[str, Any]  # arrays, and str for Text spaces
+Action = Any  # an int (Discrete), an int array (MultiDiscrete) or a str (Text)
+DRAWN = 40  # characters of a text action drawn at random, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,9 @@ class PromptState:
         stopped: whether the policy has ended the episode.
         edit: the last action in words, e.g. `insert 'exactly' at 3`.
         no_op: whether the last action left the prompt as it was.
+        examples: indices of the training examples that the episode is about; () for all of them.
+        earlier: prompts of the episode before this one and their scores, where an MDP's `remember`
+            keeps them; oldest first.
     """
 
     units: tuple[str, ...] = ()
@@ -45,6 +49,8 @@ class PromptState:
     stopped: bool = False
     edit: str = ""
     no_op: bool = False
+    examples: tuple[int, ...] = ()
+    earlier: tuple[tuple[str, float], ...] = ()
 
     @property
     def content(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -54,14 +60,19 @@ class PromptState:
     def to_json(self) -> JSON:
         """Return plain JSON values; `from_json` reads them back."""
         out = asdict(self)
-        out["units"], out["demonstrations"] = list(self.units), list(self.demonstrations)
+        for name in ("units", "demonstrations", "examples"):
+            out[name] = list(out[name])
+        out["earlier"] = [list(pair) for pair in self.earlier]
         return out
 
     @classmethod
     def from_json(cls, value: JSON) -> PromptState:
         """Read what `to_json` wrote."""
-        units, demonstrations = tuple(value["units"]), tuple(value["demonstrations"])
-        return cls(**{**value, "units": units, "demonstrations": demonstrations})
+        fields = dict(value)
+        for name in ("units", "demonstrations", "examples"):
+            fields[name] = tuple(fields[name])
+        fields["earlier"] = tuple((text, score) for text, score in fields["earlier"])
+        return cls(**fields)
 
 
 class PromptMDP(ABC):
@@ -73,12 +84,13 @@ class PromptMDP(ABC):
         pool: demonstrations that a state's indices point to.
         observation_space: what `observe` returns; a flat Dict of Box and MultiBinary spaces suits
             every policy of Stable-Baselines3.
-        action_space: Discrete or MultiDiscrete, starting at 0.
+        action_space: Discrete or MultiDiscrete, starting at 0; or Text, where any text is legal and
+            the mask is empty, shape (0,).
         archivable: whether an episode may start from a prompt that an earlier one found.
     """
 
     observation_space: spaces.Dict
-    action_space: spaces.Discrete | spaces.MultiDiscrete
+    action_space: spaces.Discrete | spaces.MultiDiscrete | spaces.Text
     archivable: ClassVar[bool] = True
 
     def __init__(self, problem: Problem, *, level: Level = "word") -> None:
@@ -123,6 +135,14 @@ class PromptMDP(ABC):
             demonstrations=tuple(self.pool[i] for i in state.demonstrations),
         )
 
+    def question(self, state: PromptState) -> Question:
+        """Return what is asked about a state: its prompt, on the training split."""
+        return Question(self.prompt(state))
+
+    def remember(self, state: PromptState, outcome: Outcome) -> PromptState:
+        """Return the state with what it keeps of a known outcome (`earlier`); default: nothing."""
+        return state
+
     def state_of(self, prompt: Prompt) -> PromptState:
         """Return the start state for a prompt.
 
@@ -151,6 +171,10 @@ class PromptMDP(ABC):
         Raises:
             ConfigError: if it is no action at all, legal or not.
         """
+        if isinstance(self.action_space, spaces.Text):
+            if not isinstance(action, str):
+                raise ConfigError(f"an action of {type(self).__name__} is a text, got {action!r}")
+            return True
         sizes, choices = head_sizes(self.action_space), np.ravel(np.asarray(action))
         if len(choices) != len(sizes) or not np.issubdtype(choices.dtype, np.integer):
             raise ConfigError(
@@ -165,25 +189,30 @@ class PromptMDP(ABC):
 
 
 def head_sizes(space: spaces.Space[Any]) -> list[int]:
-    """Return the sizes of an action space's heads: `[n]` for Discrete, `nvec` for MultiDiscrete."""
+    """Return the sizes of an action space's heads: `[n]`, `nvec`, or none for Text."""
     if isinstance(space, spaces.Discrete):
         return [int(space.n)]
     if isinstance(space, spaces.MultiDiscrete):
         return [int(n) for n in space.nvec]
-    raise ConfigError(f"an action space is Discrete or MultiDiscrete, got {space}")
+    if isinstance(space, spaces.Text):
+        return []
+    raise ConfigError(f"an action space is Discrete, MultiDiscrete or Text, got {space}")
 
 
 def sample_action(space: spaces.Space[Any], mask: BoolArray, rng: np.random.Generator) -> Action:
-    """Draw a legal action uniformly, head by head.
+    """Draw a legal action uniformly, head by head; a text character by character.
 
     Args:
-        space: Discrete or MultiDiscrete.
+        space: Discrete, MultiDiscrete or Text.
         mask: flat mask, shape (n,) or (sum(nvec),).
         rng: where randomness comes from.
 
     Returns:
-        An int for Discrete, an int64 array for MultiDiscrete.
+        An int for Discrete, an int64 array for MultiDiscrete, a str for Text.
     """
+    if isinstance(space, spaces.Text):
+        length = int(rng.integers(space.min_length, min(space.max_length, DRAWN) + 1))
+        return "".join(rng.choice(sorted(space.character_set), size=length))
     choices, offset = [], 0
     for size in head_sizes(space):
         choices.append(int(rng.choice(np.flatnonzero(mask[offset : offset + size]))))

@@ -16,7 +16,7 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from promptgym.arguments import checked
 from promptgym.envs.episode import Episode, ShellOptions, Transition
 from promptgym.envs.mdp import Action, Observation, PromptMDP, PromptState
-from promptgym.envs.outcome import ask
+from promptgym.envs.outcome import Question, ask
 from promptgym.envs.rendering import render
 from promptgym.envs.shell import (
     STATE_VERSION,
@@ -31,7 +31,6 @@ from promptgym.envs.shell import (
     thaw,
 )
 from promptgym.errors import ConfigError
-from promptgym.prompts import Prompt
 from promptgym.types import JSON, BoolArray, FloatArray
 
 Infos = dict[str, Any]
@@ -158,17 +157,17 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
         if len(actions) != self.num_envs:
             raise ConfigError(f"{self.num_envs} sub-environments, but {len(actions)} actions")
         resetting = self._done & (self.autoreset_mode is AutoresetMode.NEXT_STEP)
-        prompts: list[Prompt | None] = []
+        questions: list[Question | None] = []
         starts: dict[int, PromptState] = {}
         for i, episode in enumerate(self.episodes):
             if resetting[i]:
-                prompts.append(episode.begin(episode.draw_start(self._rng(i))))
+                questions.append(episode.begin(episode.draw_start(self._rng(i))))
                 continue
-            prompts.append(episode.advance(actions[i]))
+            questions.append(episode.advance(actions[i]))
             if self._will_reset(episode):
                 starts[i] = episode.draw_start(self._rng(i))
-                prompts.append(self._first_prompt(starts[i]))
-        outcomes = iter(ask(self.problem, prompts))
+                questions.append(self._first_question(starts[i]))
+        outcomes = iter(ask(self.problem, questions))
         transitions: list[Transition] = []
         entered: dict[int, Entered] = {}
         for i, episode in enumerate(self.episodes):
@@ -204,9 +203,9 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
         limit = self.max_episode_steps
         return limit is not None and 0 < limit <= episode.state.step
 
-    def _first_prompt(self, start: PromptState) -> Prompt | None:
+    def _first_question(self, start: PromptState) -> Question | None:
         """Return what must be asked about a start."""
-        return self.mdp.prompt(start) if self.mdp.wants_score(start) else None
+        return self.mdp.question(start) if self.mdp.wants_score(start) else None
 
     def action_masks(self) -> BoolArray:
         """Return the legal actions, shape (N, n) or (N, sum(nvec))."""

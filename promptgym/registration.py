@@ -7,7 +7,15 @@ from gymnasium.envs.registration import register, registry
 ENVIRONMENTS: dict[str, tuple[str, str]] = {
     # id: (entry point of the scalar environment, entry point of the vector environment)
     "PromptEdit-v0": ("promptgym.envs.prompt_edit:make", "promptgym.envs.prompt_edit:make_vec"),
+    "PromptRewrite-v0": (
+        "promptgym.envs.prompt_rewrite:make",
+        "promptgym.envs.prompt_rewrite:make_vec",
+    ),
     "PromptToken-v0": ("promptgym.envs.prompt_token:make", "promptgym.envs.prompt_token:make_vec"),
+    "InstanceRewrite-v0": (
+        "promptgym.envs.instance_rewrite:make",
+        "promptgym.envs.instance_rewrite:make_vec",
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from promptgym.prompts import Example, Prompt, Template
 from promptgym.testing import TransparentModel, transparent_task
 
 SIZE = 8  # examples a prompt is asked about
-IDS = ("PromptEdit-v0", "PromptToken-v0")
+IDS = ("InstanceRewrite-v0", "PromptEdit-v0", "PromptRewrite-v0", "PromptToken-v0")
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     # name: (id, the environment's own arguments); "pool", "generation" etc. choose the problem
     "edit": ("PromptEdit-v0", {}),
@@ -26,7 +26,15 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "token": ("PromptToken-v0", {}),
     "token-stop-fluent": ("PromptToken-v0", {"early_stop": True, "fluency": 4, "length": 3}),
     "token-scaled": ("PromptToken-v0", {"reward_scale": 1.0, "shaping": "absolute"}),
+    "rewrite": ("PromptRewrite-v0", {}),
+    "rewrite-turns": ("PromptRewrite-v0", {"turns": 3, "start": "manual"}),
+    "rewrite-turns-examples": ("PromptRewrite-v0", {"turns": 2, "examples": 3, "errors": 5}),
+    "rewrite-pool-sparse": ("PromptRewrite-v0", {"turns": 2, "shaping": "sparse", "errors": 0}),
+    "rewrite-generation": ("PromptRewrite-v0", {"turns": 2, "shaping": "absolute"}),
+    "instancerewrite": ("InstanceRewrite-v0", {}),
+    "instancerewrite-turns": ("InstanceRewrite-v0", {"turns": 3}),
 }
+TEXTS = tuple(name for name in VARIANTS if "rewrite" in name)  # actions are texts
 
 
 def problem_for(variant: str, **options: Any) -> Problem:

@@ -11,6 +11,7 @@ from env_problems import VARIANTS, problem_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import promptgym.envs
 from promptgym.envs import PromptEdit, PromptMDP, PromptState, PromptToken, Vocabulary
 from promptgym.envs.edits import edit
 from promptgym.envs.factory import SHELL_ARGUMENTS
@@ -27,8 +28,9 @@ words = st.lists(st.sampled_from(["unhappy", "happyly", "a", "aaa", "good", "goo
 def mdp_for(variant: str) -> PromptMDP:
     env_id, options = VARIANTS[variant]
     own = {k: v for k, v in options.items() if k not in SHELL_ARGUMENTS}
-    kind = {"PromptEdit-v0": PromptEdit, "PromptToken-v0": PromptToken}[env_id]
-    return kind(problem_for(variant), **own)
+    kind = getattr(promptgym.envs, env_id.rpartition("-v")[0])
+    mdp: PromptMDP = kind(problem_for(variant), **own)
+    return mdp
 
 
 @given(words)

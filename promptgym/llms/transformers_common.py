@@ -98,6 +98,7 @@ class TransformersModel:
     """
 
     kind: Kind
+    _pieces: PieceTokenizer | None = None
 
     def __init__(
         self, model: Any, tokenizer: Any, *, spec: str, identity: str, options: TransformersOptions
@@ -113,7 +114,6 @@ class TransformersModel:
         dtype = "" if options.dtype == "float32" else f":{options.dtype}"
         self.name = f"{spec}@{identity}{dtype}"
         self.mask_token: str = ""
-        self._pieces: PieceTokenizer | None = None
         self.device = next(model.parameters()).device
         on_cpu = self.device.type == "cpu"
         self.batch_tokens = options.batch_tokens or (3072 if on_cpu else 32768)
