@@ -83,8 +83,6 @@ class Asker:
         tokens = np.zeros(len(texts), dtype=np.int64)
         reasons: dict[int, str] = {}
         for where, part in self.ask_parts(texts):
-            if len(where) == len(texts) and not self.in_parts:
-                return part
             answers[where], tokens[where] = part.answers, part.tokens
             reasons.update({int(where[i]): reason for i, reason in part.reasons.items()})
             landed()
