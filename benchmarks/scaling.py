@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,4 +84,5 @@ def draw(path: str, shapes: list[str], *, quick: bool) -> None:
     panels[0].set_ylabel("CPU-ms a candidate prompt")
     panels[0].legend(fontsize=8)
     figure.tight_layout()
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

@@ -145,6 +145,35 @@ def test_a_prompt_is_computed_once_a_call_and_behind_a_late_edit_only(built: Any
     assert cost(" ".join([*words, "changed"])) <= tokens(" changed") + tails
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "name"), [("causal", "gpt2"), ("masked", "roberta")])
+def test_a_compiled_model_scores_the_same(built: Any, kind: str, name: str) -> None:
+    spec = built(kind, name)
+    plain: Any = load_model(spec)
+    compiled: Any = load_model(spec, compile=True)
+    rng = random.Random(4)
+    for _ in range(3):  # the first lays up key/values, the others read on from them
+        prompt = sentence(rng, 1, 7)
+        texts = [f"{sentence(rng, 2, 20)} {prompt} {plain.mask_token}".strip() for _ in range(9)]
+        want = plain.label_logprobs(texts, ["great", "bad"]).logprobs
+        found = compiled.label_logprobs(texts, ["great", "bad"]).logprobs
+        np.testing.assert_allclose(found, want, atol=TOLERANCE)
+    assert compiled.name == plain.name
+    assert compiled.model.base_model._compiled_call_impl is not None
+    assert plain.model.base_model._compiled_call_impl is None
+
+
+def test_a_machine_that_cannot_compile_says_so(built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(function: Any) -> Any:
+        raise RuntimeError("no compiler\nand a long trace")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(ModelError, match=r"compile does not work here: no compiler; install"):
+        load_model(built("causal", "gpt2"), compile=True, kv_cache_mb=5)
+    with pytest.raises(ModelError, match="compile is true or false, got 'yes'"):
+        load_model(built("causal", "gpt2"), compile="yes")
+
+
 def test_the_label_at_the_begin_of_a_text_has_no_space(built: Any) -> None:
     model: Any = load_model(built("causal", "gpt2"))
     start = model.tokenizer.bos_token_id

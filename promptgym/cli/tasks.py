@@ -79,23 +79,29 @@ def show(
 
 def print_task(about: JSON) -> None:
     """Print what a task is."""
-    print(f"{about['name']}: {about['description']}\n")
+    print(": ".join(filter(None, (about["name"], about["description"]))) + "\n")
     facts = [["kind", about["kind"]], ["metric", about["metric"]]]
     if about["labels"]:
-        words = [f"{name} ({about['verbalizers'][name]})" for name in about["labels"]]
-        facts.append(["labels", ", ".join(words)])
+        spoken = [f"{name} ({about['verbalizers'][name]})" for name in about["labels"]]
+        facts.append(["labels", ", ".join(spoken)])
     facts += [["template", repr(about["template"])]]
     if about["masked_template"]:
         facts.append(["masked template", repr(about["masked_template"])])
     facts += [["manual prompt", prompt_cell(p)] for p in about["manual_prompts"]]
     facts += [["best known prompt", prompt_cell(p)] for p in about["reference_prompts"]]
-    facts.append(["vocabulary", f"{about['vocabulary']} words"])
+    words = f"{about['vocabulary']} words" if about["vocabulary"] else "the words of the data"
+    facts.append(["vocabulary", words])
     for name, split in about["splits"].items():
         if split is not None and split["examples"]:
             counts = ", ".join(f"{k} {v}" for k, v in (split["labels"] or {}).items())
             facts.append(
                 [name, f"{split['examples']} examples" + (f": {counts}" if counts else "")]
             )
+    if about["decided"]:
+        facts.append(["decided", about["decided"]])
+    if about["dropped"]:
+        more = f"; and {len(about['dropped']) - 1} more" if len(about["dropped"]) > 1 else ""
+        facts.append(["left out", about["dropped"][0] + more])
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         print(f"{name.ljust(width)}  {value}")

@@ -81,6 +81,7 @@ def describe_task(task: Task) -> JSON:
             "pool": _describe(task, task.pool),
         },
         "dropped": list(task.dropped),
+        "decided": task.decided,
     }
 
 
