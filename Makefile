@@ -75,6 +75,7 @@ LEARNING = --out $(call quick,build/learning,runs/learning)
 bench: $(VENV)/.installed  ## measure speed, then learning; QUICK=1 only tries everything out
 	$(PY) benchmarks/import_time.py $(call quick,--repeats 3)
 	$(PY) benchmarks/scoring.py $(call quick,--rounds 2 --prompts 4)
+	$(PY) benchmarks/scoring.py --plot build/cost.png $(call quick,--quick)
 	$(PY) benchmarks/overhead.py --store $(call quick,--rounds 1)
 	$(PY) benchmarks/cache.py $(call quick,--scores 50000 --rounds 1)
 	$(PY) benchmarks/env_steps.py --seconds $(call quick,0.3 --sizes 1 8,5)

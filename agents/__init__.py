@@ -16,6 +16,7 @@ from promptgym.types import JSON
 
 AGENTS: dict[str, str] = {
     "ppo_edit": "promptgym.agents.ppo_edit:PPOEdit",
+    "prewrite": "promptgym.agents.prewrite:PRewrite",
     "rlprompt": "promptgym.agents.rlprompt:RLPrompt",
 }
 """Registered name -> "module:Class"."""

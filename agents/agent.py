@@ -85,6 +85,13 @@ class Agent(ABC):
     def _set_state(self, tensors: Tensors, state: JSON) -> None:
         """Take back what `_get_state` returned."""
 
+    def _more(self, problem: Problem) -> JSON:
+        """Return further figures for the result.
+
+        `named`, name -> prompt, are measured on held-out examples beside the one chosen.
+        """
+        return {}
+
     def _reserve(self, problem: Problem, cap: int) -> int:
         """Return the queries of a cap that training leaves for `_show`."""
         return 0
@@ -168,7 +175,12 @@ class Agent(ABC):
             history=tuple(selection.history),
             spent=problem.ledger.snapshot(),
             policy={"greedy": greedy.to_json(), "samples": [p.to_json() for p in samples]},
-            stats={"steps": self.step, "distinct": len(selection.known), "log": self.log},
+            stats={
+                "steps": self.step,
+                "distinct": len(selection.known),
+                "log": self.log,
+                **self._more(problem),
+            },
         )
 
     def _count(self, problem: Problem, row: JSON, *, keep: bool = True) -> JSON:

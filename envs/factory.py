@@ -11,6 +11,8 @@ Arguments that every environment takes, besides its own:
 | `vocabulary` | None | units that may be written; None for the task's own |
 | `initial_prompt` | None | where editing starts; None for the task's first manual prompt |
 | `budget` | None | cap on queries, or `{"queries": ..., "tokens": ...}` |
+| `cache` | None | the cache that outlives the run, as `Problem` takes it: True, False or a place |
+| `max_failures` | 0.5 | share of failed evaluations above which scoring stops |
 | `problem` | None | a live `Problem` in place of all of the above; its budget is then shared |
 | `shaping`, `reward_scale` | by environment | see `ShellOptions` |
 | `archive`, `archive_probability` | 0, 0.75 | see `ShellOptions` |
@@ -46,6 +48,8 @@ PROBLEM_ARGUMENTS = (
     "vocabulary",
     "initial_prompt",
     "budget",
+    "cache",
+    "max_failures",
 )
 SHELL_ARGUMENTS = tuple(f.name for f in fields(ShellOptions))
 

@@ -109,7 +109,10 @@ def fits(value: Any, hint: Any) -> bool:
     if not isinstance(plain, type):
         return True
     if issubclass(plain, Mapping):
-        return isinstance(value, Mapping)
+        pairs = value.items() if isinstance(value, Mapping) else [(None, None)]
+        return isinstance(value, Mapping) and all(
+            fits(part, kind) for pair in pairs for part, kind in zip(pair, arguments, strict=False)
+        )
     if issubclass(plain, Sequence):
         return _is_list(value) and _items_fit(value, plain, arguments)
     if issubclass(plain, os.PathLike):

@@ -21,7 +21,7 @@ from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.runs import ListSink
-from promptgym.search import Result, SearchMethod
+from promptgym.search import Ask, Result, SearchMethod
 from promptgym.testing import TransparentModel, transparent_task
 from promptgym.testing.transparent import FILLERS, WEIGHTS
 
@@ -121,7 +121,9 @@ def test_random_tokens_draws_uniform_words_of_the_asked_lengths(
     search = RandomTokens(shortest=shortest, longest=longest, batch=3000).search(
         problem, np.random.default_rng(0)
     )
-    prompts = list(next(search))
+    asked = next(search)
+    assert isinstance(asked, Ask)
+    prompts = asked.prompts
     lengths = np.bincount([len(p.words) for p in prompts], minlength=longest + 1)
     assert lengths[:shortest].sum() == 0 and len(lengths) == longest + 1
     assert lengths[shortest:].min() > 0.8 * 3000 / (longest - shortest + 1)
@@ -131,9 +133,18 @@ def test_random_tokens_draws_uniform_words_of_the_asked_lengths(
     assert counts.min() > 0.8 * counts.mean() and counts.max() < 1.2 * counts.mean()
 
 
-def test_random_tokens_refuses_impossible_lengths() -> None:
+def test_random_tokens_refuses_impossible_lengths_and_races() -> None:
     with pytest.raises(ConfigError, match="shortest"):
         RandomTokens(shortest=5, longest=4)
+    with pytest.raises(ConfigError, match=r"keep <= batch \(16\), got 17"):
+        RandomTokens(keep=17)
+
+
+def test_random_tokens_that_race_see_more_prompts_for_the_same_budget() -> None:
+    plain = make_optimizer("random_tokens", batch=8).optimize(make(800), seed=1)
+    races = make_optimizer("random_tokens", batch=8, keep=1).optimize(make(800), seed=1)
+    assert races.spent["queries"] <= 800
+    assert races.stats["prompts"] > 1.2 * plain.stats["prompts"]
 
 
 words = st.lists(st.sampled_from(VOCABULARY), max_size=6).map(tuple)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,26 +98,80 @@ def test_kept_prefixes_stay_within_their_memory(built: Any) -> None:
     assert len(model.engine.store) > 0 and len(plain.engine.store) == 0
 
 
+@contextmanager
+def computed(model: Any) -> Iterator[list[int]]:
+    """Give the tokens of every forward pass, padding included."""
+    sizes: list[int] = []
+
+    def count(module: Any, args: Any, inputs: dict[str, Any]) -> None:
+        sizes.append(inputs["input_ids"].numel())
+
+    # The model below its head: prefixes are read without the head.
+    hook = model.engine.head.base.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        yield sizes
+    finally:
+        hook.remove()
+
+
 def test_a_recurring_input_is_not_computed_again(built: Any) -> None:
     model: Any = load_model(built("causal", "llama"), kv_cache_mb=7)
     rng = random.Random(1)
     inputs = [sentence(rng, 15, 20) for _ in range(8)]
-    computed: list[int] = []
-    forward = model.model.forward
-
-    def counting(*args: Any, **inputs: Any) -> Any:
-        computed.append(inputs["input_ids"].numel())
-        return forward(*args, **inputs)
-
-    model.model.forward = counting
-    try:
+    with computed(model) as sizes:
         model.label_logprobs([f"{i} prompt 0" for i in inputs], ["great", "bad"])
-        first = sum(computed)
-        computed.clear()
+        first = sum(sizes)
         model.label_logprobs([f"{i} prompt 1" for i in inputs], ["great", "bad"])
-        assert sum(computed) < first / 2
-    finally:
-        model.model.forward = forward
+        assert sum(sizes) - first < first / 2
+
+
+def test_a_prompt_is_computed_once_a_call_and_behind_a_late_edit_only(built: Any) -> None:
+    model: Any = load_model(built("causal", "llama"), kv_cache_mb=6)
+    rng = random.Random(2)
+    *words, last = sentence(rng, 40, 40).split()
+    inputs = [sentence(rng, 2, 3) for _ in range(8)]
+
+    def cost(prompt: str) -> int:
+        with computed(model) as sizes:
+            model.label_logprobs([f"{prompt} {i}" for i in inputs], ["great", "bad"])
+        return sum(sizes)
+
+    def tokens(text: str) -> int:
+        return len(model.tokenizer(text)["input_ids"])
+
+    whole = tokens(" ".join([*words, last]))
+    tails = len(inputs) * max(tokens(f" {i}") for i in inputs)
+    assert whole <= cost(" ".join([*words, last])) <= whole + tails
+    assert cost(" ".join([*words, "changed"])) <= tokens(" changed") + tails
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "name"), [("causal", "gpt2"), ("masked", "roberta")])
+def test_a_compiled_model_scores_the_same(built: Any, kind: str, name: str) -> None:
+    spec = built(kind, name)
+    plain: Any = load_model(spec)
+    compiled: Any = load_model(spec, compile=True)
+    rng = random.Random(4)
+    for _ in range(3):  # the first lays up key/values, the others read on from them
+        prompt = sentence(rng, 1, 7)
+        texts = [f"{sentence(rng, 2, 20)} {prompt} {plain.mask_token}".strip() for _ in range(9)]
+        want = plain.label_logprobs(texts, ["great", "bad"]).logprobs
+        found = compiled.label_logprobs(texts, ["great", "bad"]).logprobs
+        np.testing.assert_allclose(found, want, atol=TOLERANCE)
+    assert compiled.name == plain.name
+    assert compiled.model.base_model._compiled_call_impl is not None
+    assert plain.model.base_model._compiled_call_impl is None
+
+
+def test_a_machine_that_cannot_compile_says_so(built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(function: Any) -> Any:
+        raise RuntimeError("no compiler\nand a long trace")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(ModelError, match=r"compile does not work here: no compiler; install"):
+        load_model(built("causal", "gpt2"), compile=True, kv_cache_mb=5)
+    with pytest.raises(ModelError, match="compile is true or false, got 'yes'"):
+        load_model(built("causal", "gpt2"), compile="yes")
 
 
 def test_the_label_at_the_begin_of_a_text_has_no_space(built: Any) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from task_files import REVIEWS, inputs, refusal, write_csv
+from task_files import REVIEWS, inputs, refusal, write_csv, write_lines
 
 from promptgym.tasks import load_task
 from promptgym.types import JSON
@@ -33,7 +34,14 @@ from promptgym.types import JSON
             ["no column 'text' or", "['body', 'label']", "input='...'"],
         ),
         ("text,label\na,0\n", {"input": "txt"}, ["no column 'txt'", "did you mean 'text'?"]),
-        ("text;label\na;0\n", {}, ["['text;label']", "delimiter="]),
+        ("text;label\na;0\n", {}, ["['text;label']", "delimiter=';'"]),
+        ("text\tlabel\na\t0\n", {}, ["another character the separator", "delimiter='\\t'"]),
+        ("text,label\na,0\n", {"labels": None}, ["test: cannot take", "test=0 takes none"]),
+        (
+            "text,label\na,4\nb,four\n",
+            {"metric": "numeric_match"},
+            ["data.csv, row 3", "'four' holds no number"],
+        ),
         ("text,label\na,0\nb,1,x\n", {}, ["row 3: 3 fields, expected 2 (text, label)"]),
         ("text,label\na,0\n ,1\n", {}, ["row 3", "'text' holds", "expected the input"]),
         ("text,label\na,0\nb,\n", {"labels": ["x", "y"]}, ["row 3", "expected the target"]),
@@ -57,9 +65,15 @@ from promptgym.types import JSON
         ("text,label\na,0\nb,1\nc,0\nd,1\n", {"k_shot": 1, "dev": 0.5}, ["leave dev= out"]),
         ("text,label\na,0\nb,1\nc,0\nd,1\n", {"sizes": {"train": 9}}, ["9 train examples"]),
         ("text,label\na,0\nb,1\nc,0\nd,1\n", {"sizes": {"valid": 1}}, ["expected some of"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"sizes": {"dev": -1}}, ["dev must be at least 0"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"sizes": {"train": 0}}, ["train must be at least"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"sizes": {"train": "2"}}, ["Mapping[str, int]"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"max_new_tokens": 0}, ["must be at least 1"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"revision": "x"}, ["revision would change"]),
+        ("\ufefftext,label\na,0\n", {"encoding": "cp1252"}, ["the mark of UTF-8"]),
         ("text,label\na,0\nb,1\nc,0\nd,1\n", {"dev": 9, "test": 0}, ["cannot take 9 of 4"]),
         ("text,label\na,0\nb,1\nc,0\nd,1\n", {"encoding": "utf-99"}, ["unknown encoding"]),
-        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"labels": "x"}, ["labels takes", "'auto' or None"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"labels": "x"}, ["labels takes", "'data' or None"]),
         ("text,label\na,0\nb,1\nc,0\nd,1\n", {"delimiter": ";;"}, ["must be one character"]),
         ("text,label\na,0\nb,1\nc,0\nd,1\n", {"columns": "text"}, ["columns takes Sequence[str]"]),
         ("text,label\na,0\nb,1\nc,0\nd,1\n", {"seed": -1}, ["seed must be at least 0, got -1"]),
@@ -97,7 +111,7 @@ def test_a_fault_is_named_with_its_place(
     tmp_path: Path, content: str, options: JSON, said: list[str]
 ) -> None:
     path = tmp_path / "data.csv"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     message = refusal(path, **options)
     for part in said:
         assert part in message
@@ -189,3 +203,58 @@ def test_overlap_names_both_rows_and_can_be_dropped(tmp_path: Path) -> None:
     assert len(set(inputs(task))) == 40
     write_csv(tmp_path / "dev.csv", REVIEWS[:20])
     assert "every row of train stands in another split" in refusal(tmp_path, duplicates="drop")
+
+
+def test_options_that_would_change_nothing_are_refused(tmp_path: Path) -> None:
+    lines = write_lines(tmp_path / "a.jsonl", [{"text": t, "label": y} for t, y in REVIEWS])
+    for options in ({"delimiter": ";"}, {"columns": ["text", "label"]}):
+        assert "JSON names its own columns" in refusal(lines, **options)
+    scores = tmp_path / "scores.csv"
+    scores.write_text("task,model,prompt,score\nt,m,one,0.5\nt,m,two,0.6\n")
+    for options in ({"labels": ["a", "b"]}, {"encoding": "latin-1"}, {"dev": "x.csv"}):
+        assert f"takes no {next(iter(options))}" in refusal(f"replay:{scores}", **options)
+    assert load_task(f"replay:{scores}", name="mine").name == "mine"
+
+
+def test_an_unknown_kind_of_file_is_told_before_its_bytes_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.xlsx").write_bytes(b"PK\x03\x04\x00")
+    assert "unknown kind of file; expected one of .csv" in refusal(tmp_path / "a.xlsx")
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_csv(tmp_path / "train.csv", REVIEWS)
+    assert len(inputs(load_task("~/train.csv"))) == len(REVIEWS)
+    assert len(inputs(load_task("mr", data_dir="~"))) == len(REVIEWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "said"),
+    [
+        ("common_concept", {"item": ["a"]}, "found items []"),
+        ("common_concept", {"items": "ab", "all_common_concepts": ["x"]}, "'items' holds 'ab'"),
+        ("cause_and_effect", {"cause": "x"}, "column 'effect' holds nothing"),
+        ("rhymes", {"input": "a", "output": "b", "other_rhymes": 5}, "expected a list of texts"),
+    ],
+)
+def test_rows_of_instruction_induction_are_checked(
+    tmp_path: Path, name: str, row: JSON, said: str
+) -> None:
+    for part in ("induce", "execute"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / f"{name}.json").write_text(json.dumps({"examples": {"1": row}}))
+    message = refusal(f"instruction-induction/{name}", data_dir=tmp_path)
+    assert f"{name}.json, row 1: " in message and said in message
+
+
+@pytest.mark.parametrize("content", ['{"annotations": "add"}', '{"annotations": [1]}', "[]", "{"])
+def test_annotations_are_a_list_of_texts(tmp_path: Path, content: str) -> None:
+    rows = {str(i): {"input": f"{i} 1", "output": str(i + 1)} for i in range(10)}
+    for part, text in {
+        "induce": json.dumps({"examples": rows}),
+        "execute": json.dumps({"examples": {"1": {"input": "x", "output": "y"}}}),
+        "annotations": content,
+    }.items():
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "sum.json").write_text(text)
+    assert "annotations/sum.json: " in refusal("instruction-induction/sum", data_dir=tmp_path)

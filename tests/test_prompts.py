@@ -46,7 +46,9 @@ def test_prompt_of_takes_text_prompts_and_lists() -> None:
     [
         (7, "got int"),
         ({"instructions": "x"}, "'instructions'"),
+        ({"instruction": 5}, "instruction is a text, got 5"),
         ({"demonstrations": [{"text": "x"}]}, "a demonstration is"),
+        ({"demonstrations": [{"input": 1, "target": "x"}]}, "a demonstration is"),
     ],
 )
 def test_prompt_of_refuses_what_is_no_prompt(value: object, said: str) -> None:

@@ -84,6 +84,13 @@ TWO = scores_of([[[0.8, 0.2], [0.7, 0.3]], [[0.5, 0.5], [0.1, 0.9]]], [0, 1])
         ({"name": "gap", "ties": "by-value"}, [24.0, (1.5 * 200 + 0.8 * 200) / 2]),
         ("tempera", [100 * (0.6 * 2 - 0.4 * 1.8) / 2, 80.0]),
         ("stableprompt", [0.01 * 0.1 + 15, 0.01 * 0.4 + 15]),
+        ("f1", [1 / 3, 1.0]),  # said: 0, 0 and 0, 1; of class 0: 2/3 and 1, of class 1: 0 and 1
+        ("answer_perplexity", [1 - (0.8 * 0.3) ** -0.5, 1 - (0.5 * 0.9) ** -0.5]),
+        ({"name": "answer_perplexity", "limit": 1.5}, [-0.5, 1 - (0.5 * 0.9) ** -0.5]),
+        (
+            {"name": "weighted", "terms": [["f1", 1], ["answer_perplexity", 1]]},
+            [4 / 3 - (0.8 * 0.3) ** -0.5, 2 - (0.5 * 0.9) ** -0.5],
+        ),
         ("length", [1.0, 2.0]),
         ({"name": "weighted", "terms": [["accuracy", 30.0], ["length", -0.1]]}, [14.9, 29.8]),
     ],
@@ -170,6 +177,22 @@ def test_a_reward_says_whether_it_needs_labels_and_refuses_scores_without(name: 
     if reward.needs_labels:
         with pytest.raises(RewardError, match="label"):
             reward(generated([[1.0, 0.0]]))
+
+
+def test_f1_is_the_mean_over_the_classes_that_are_there() -> None:
+    sure = {0: [0.8, 0.1, 0.1], 1: [0.1, 0.8, 0.1], 2: [0.1, 0.1, 0.8]}
+    said, gold = [0, 0, 1, 2, 1], [0, 1, 1, 1, 0]
+    rewards = make_reward("f1")(scores_of([[sure[y] for y in said]], gold))
+    assert rewards[0] == pytest.approx((2 / 4 + 2 / 5) / 2)  # class 2 is said, but never meant
+    # A class whose only example failed is not there.
+    failed = scores_of([[[0.8, 0.2], [np.nan] * 2]], [0, 1])
+    assert make_reward("f1")(failed)[0] == pytest.approx(1.0)
+
+
+def test_f1_of_generated_answers_is_that_of_their_words() -> None:
+    completions = np.array([["y", "y z"], ["w", None]], dtype=object)
+    scores = replace(generated([[1.0, 0.0], [0.0, np.nan]]), completions=completions)
+    np.testing.assert_allclose(make_reward("f1")(scores), [(1 + 2 / 3) / 2, 0.0])
 
 
 def test_accuracy_pays_generation_by_the_tasks_metric() -> None:

@@ -73,15 +73,18 @@ def task_options(given: str | None, labels: str | None, **named: str | None) -> 
 
     Args:
         given: the text of `--task-options`.
-        labels: comma-separated labels, in order.
+        labels: comma-separated labels, in order; or "auto", "data" or "none", see `load_task`.
         named: further arguments of `load_task`; None is left out.
 
     Raises:
         ConfigError: if something is given both ways.
     """
     options = json_object(given, "--task-options") or {}
-    listed = None if labels is None else [label.strip() for label in labels.split(",")]
-    more = without_none({**named, "labels": listed}) or {}
+    more = without_none(named) or {}
+    if labels is not None:
+        listed = [label.strip() for label in labels.split(",")]
+        word = listed[0].lower() if len(listed) == 1 else ""
+        more["labels"] = {"auto": "auto", "data": "data", "none": None}.get(word, listed)
     if twice := set(options) & set(more):
         raise ConfigError(f"given in --task-options and by an option of its own: {sorted(twice)}")
     return {**options, **more} or None

@@ -14,7 +14,7 @@ from promptgym.errors import ConfigError
 
 EXAMPLES = examples("promptgym envs", "promptgym envs PromptEdit-v0", "promptgym envs --json")
 
-EnvId = Annotated[str | None, typer.Argument(metavar="[ID]", help="Show one environment's page.")]
+EnvId = Annotated[str | None, typer.Argument(metavar="ID", help="Show one environment's page.")]
 
 
 def page_of(env_id: str) -> str:

@@ -84,7 +84,13 @@ TemplateText = Annotated[
 DataDir = Annotated[str | None, typer.Option(help="Folder with the task's files.")]
 InputColumn = Annotated[str | None, typer.Option(help="Column of the inputs.")]
 TargetColumn = Annotated[str | None, typer.Option(help="Column of the answers.")]
-Labels = Annotated[str | None, typer.Option(help="The labels in order, comma-separated.")]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        help="The labels in order, comma-separated; or data (every different target is one), none "
+        "(free answers). [default: auto, found out]"
+    ),
+]
 TaskOptions = Annotated[
     str | None,
     typer.Option("--task-options", metavar="JSON", help="Further arguments of load_task."),

@@ -30,7 +30,9 @@ app = typer.Typer(rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(help="A task's name, a data file or hub:NAME.")]
 Model = Annotated[str, typer.Option(help="The model whose landscape it is.")]
-Plot = Annotated[Path | None, typer.Option(help="Also draw a picture into this PNG file.")]
+Plot = Annotated[
+    Path | None, typer.Option(help="Also draw a picture into this file (.png, .svg or .pdf).")
+]
 Randoms = Annotated[int, typer.Option(help="How many random prompts are asked.")]
 Edits = Annotated[int, typer.Option(help="How many single edits of the manual prompt are asked.")]
 Climbers = Annotated[int, typer.Option(help="How many hill climbers are sent up; 0 for none.")]
@@ -79,23 +81,29 @@ def show(
 
 def print_task(about: JSON) -> None:
     """Print what a task is."""
-    print(f"{about['name']}: {about['description']}\n")
+    print(": ".join(filter(None, (about["name"], about["description"]))) + "\n")
     facts = [["kind", about["kind"]], ["metric", about["metric"]]]
     if about["labels"]:
-        words = [f"{name} ({about['verbalizers'][name]})" for name in about["labels"]]
-        facts.append(["labels", ", ".join(words)])
+        spoken = [f"{name} ({about['verbalizers'][name]})" for name in about["labels"]]
+        facts.append(["labels", ", ".join(spoken)])
     facts += [["template", repr(about["template"])]]
     if about["masked_template"]:
         facts.append(["masked template", repr(about["masked_template"])])
     facts += [["manual prompt", prompt_cell(p)] for p in about["manual_prompts"]]
     facts += [["best known prompt", prompt_cell(p)] for p in about["reference_prompts"]]
-    facts.append(["vocabulary", f"{about['vocabulary']} words"])
+    words = f"{about['vocabulary']} words" if about["vocabulary"] else "the words of the data"
+    facts.append(["vocabulary", words])
     for name, split in about["splits"].items():
         if split is not None and split["examples"]:
             counts = ", ".join(f"{k} {v}" for k, v in (split["labels"] or {}).items())
             facts.append(
                 [name, f"{split['examples']} examples" + (f": {counts}" if counts else "")]
             )
+    if about["decided"]:
+        facts.append(["decided", about["decided"]])
+    if about["dropped"]:
+        more = f"; and {len(about['dropped']) - 1} more" if len(about["dropped"]) > 1 else ""
+        facts.append(["left out", about["dropped"][0] + more])
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         print(f"{name.ljust(width)}  {value}")
@@ -141,7 +149,10 @@ def landscape(
 ) -> None:
     """Measure how a model's accuracy on a task depends on the prompt (minutes; asks test too)."""
     from promptgym.evaluation.landscape import landscape as survey
+    from promptgym.evaluation.landscape_view import check_picture
 
+    if plot is not None:
+        check_picture(plot)
     found = survey(
         task,
         model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ EXAMPLES = examples(
     "promptgym train random_tokens --task author --budget 6400 --out runs/random",
     "promptgym train rlprompt --preset repaired --task author --budget 6400 --seed 1",
     "promptgym train hill_climbing --task critics --budget 6400 --set neighbours=8 --json",
+    "promptgym train prewrite --task author --budget 25600 --set steps=3 --no-report",
     "promptgym train --resume runs/random",
 )
 
@@ -87,6 +89,8 @@ def train(
     if dry_run:
         print_projection(config, as_json)
         return
+    if follows(config, resume):
+        return
     folder = resume or out or default_folder(config)
     record = launch(
         config,
@@ -101,6 +105,22 @@ def train(
         print_json(record)
     else:
         print_outcome(record, folder)
+
+
+def follows(config: JSON, resume: Path | None) -> bool:
+    """Whether this is a further process of `accelerate launch`; if so, it has done its part.
+
+    The first process keeps the run: folder, scores, display and report.
+    """
+    from promptgym.evaluation.experiment import Experiment, check_processes, follow_experiment
+
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    experiment = Experiment.of(config)
+    check_processes(experiment, processes)
+    if processes == 1 or os.environ.get("RANK", "0") == "0":
+        return False
+    follow_experiment(experiment, resume)
+    return True
 
 
 def reward_spec(text: str | None) -> Any:

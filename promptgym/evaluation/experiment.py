@@ -23,7 +23,7 @@ from promptgym.runs.folder import RunFolder
 from promptgym.scoring import Budget
 from promptgym.scoring.store import CacheSpec
 from promptgym.search import Candidate, Optimizer, Result
-from promptgym.tasks import Task, load_task, split_hash
+from promptgym.tasks import Task, load_task, split_hash, summarize_task
 from promptgym.types import JSON
 
 
@@ -97,8 +97,12 @@ class Experiment:
         cache: CacheSpec = None,
         max_failures: float = 0.5,
     ) -> Problem:
-        """Put the problem together."""
-        return Problem(
+        """Put the problem together.
+
+        Raises:
+            ConfigError: for a template that shows no prompt; otherwise see `Problem`.
+        """
+        problem = Problem(
             task,
             model,
             reward=self.reward,
@@ -108,6 +112,12 @@ class Experiment:
             cache=cache,
             max_failures=max_failures,
         )
+        if not problem.template.has_prompt:
+            raise ConfigError(
+                f"template {problem.template.text!r} has no {{prompt}}: whatever is learned would "
+                "change nothing; say where the prompt stands"
+            )
+        return problem
 
     def config(self, task: Task, model: LanguageModel) -> JSON:
         """Return `config.json`: the experiment and the identity of the data and model it met."""
@@ -163,17 +173,55 @@ def run_experiment(
     problem.events = Tee(run.log, shown)
     with ExitStack() as stack:
         stack.enter_context(shown)
-        run.log.emit("session", promptgym=__version__, resume=resume)
+        problem.events.emit(
+            "session", promptgym=__version__, resume=resume, task=summarize_task(task)
+        )
         result = optimizer.optimize(
             problem, experiment.seed, checkpoint_dir=run.checkpoints, resume=resume
         )
         record = record_of(result, problem, task)
+    save = getattr(optimizer, "save", None)
+    if save is not None:
+        save(run.path / "policy")
     curve = read_curve(run.events(), task.metric.name, fixed_levels(record))
     write_png(curve, run.path / "curve.png", f"{experiment.method} on {task.name}")
     if report:
         write_report(run, problem, record)
     run.write_result(record)
     return record
+
+
+def follow_experiment(experiment: Experiment, out: str | Path | None = None) -> None:
+    """Take part in the training of another process (`accelerate launch`), which keeps the run.
+
+    Args:
+        experiment: what that process runs.
+        out: the run folder, if the run is resumed; where it is finished there is nothing to do.
+
+    Raises:
+        ConfigError: for a method that trains in one process only.
+    """
+    optimizer = experiment.build()
+    if out is not None and RunFolder.open(out).finished:
+        return
+    problem = experiment.problem(*experiment.load(), cache=False)
+    optimizer.check(problem)
+    learn = getattr(optimizer, "learn", None)
+    if learn is not None:
+        learn(problem, experiment.seed)
+
+
+def check_processes(experiment: Experiment, processes: int) -> None:
+    """Refuse several processes for a method that trains in one.
+
+    Raises:
+        ConfigError: naming the method.
+    """
+    if processes > 1 and not getattr(experiment.build(), "distributed", False):
+        raise ConfigError(
+            f"{experiment.method} runs in one process, and {processes} were started; leave out "
+            "`accelerate launch` (a model can have replicas: --model ray:...)"
+        )
 
 
 def record_of(result: Result, problem: Problem, task: Task) -> JSON:
@@ -184,8 +232,10 @@ def record_of(result: Result, problem: Problem, task: Task) -> JSON:
         problem: its problem; the budget is not touched any more.
         task: the task with its test split, which is asked here and nowhere else.
     """
-    prompts = {"empty": Prompt(), "manual": task.manual_prompts[0], "learned": result.best.prompt}
-    rows: dict[str, list[JSON | None]] = {"dev": [None] * 3, "test": [None] * 3}
+    named = {name: Prompt.of(p) for name, p in result.stats.get("named", {}).items()}
+    prompts = {"empty": Prompt(), "manual": task.manual_prompts[0], **named}
+    prompts["learned"] = result.best.prompt
+    rows: dict[str, list[JSON | None]] = {s: [None] * len(prompts) for s in ("dev", "test")}
     for split in rows:
         if getattr(task, split):
             rows[split] = [*held_out(list(prompts.values()), problem, task, split)]

@@ -19,6 +19,7 @@ from promptgym.runs.folder import RunFolder, write_text
 from promptgym.types import JSON
 
 REPORT = "report.html"
+FIXED = ("empty", "manual")  # prompts that were not learned
 
 
 def write_report(run: RunFolder, problem: Problem, result: JSON) -> Path:
@@ -40,6 +41,7 @@ def write_report(run: RunFolder, problem: Problem, result: JSON) -> Path:
         _numbers(result),
         _curve(run, result, problem.task.metric.name),
         _candidates(result),
+        _guards(result),
         *_explained(problem, manual, best),
         _facts(run, result),
     ]
@@ -118,7 +120,7 @@ def _numbers(result: JSON) -> str:
 
 def fixed_levels(result: JSON) -> dict[str, float]:
     """Return the dev scores of the prompts that were not learned: level lines of the curve."""
-    rows = [r for r in result["compared"] if r["name"] != "learned" and r["dev"] is not None]
+    rows = [r for r in result["compared"] if r["name"] in FIXED and r["dev"] is not None]
     return {r["name"]: r["dev"]["value"] for r in rows if r["dev"]["value"] is not None}
 
 
@@ -146,6 +148,38 @@ def _candidates(result: JSON) -> str:
     ]
     head = ["prompt", "#dev", "#train", "#reward", "#found after queries"]
     return f"<h2>Best prompts</h2>{_table(head, rows)}"
+
+
+def _guards(result: JSON) -> str:
+    """Return what a rewriter's prompts look like beside their scores; "" for other methods."""
+    stats = result.get("stats", {})
+    if not stats.get("guards"):
+        return ""
+    rows = [
+        f'<tr><td>{escape(g["name"])}</td><td class="n">{g["words"]}</td>'
+        f'<td class="n">{g["copied"]:.0%}</td><td class="n">{g["labels"]}</td>'
+        f'<td class="n">{_number(g["train"])}</td><td class="n">{_number(g["dev"])}</td>'
+        f'<td class="n">{_number(g["gap"], "+.3f")}</td></tr>'
+        for g in stats["guards"]
+    ]
+    head = ["", "#words", "#copied from train", "#label words", "#train", "#dev", "#gap"]
+    first, last = (stats.get("log") or [{}])[0], (stats.get("log") or [{}])[-1]
+    names = [n for n in ("distinct", "repeated", "words", "copied", "labels", "kl") if n in first]
+    course = [
+        f'<tr><td>{name}</td><td class="n">{_number(first[name])}</td>'
+        f'<td class="n">{_number(last[name])}</td></tr>'
+        for name in names
+    ]
+    note = (
+        "Prompts can earn reward by what is not a better instruction: words of training examples, "
+        "names of labels, sheer length, a fit to the training split. Below, a batch at the start "
+        "of training and one at its end: shares of distinct prompts, of repeated words, of copied "
+        "words, of prompts that name a label; mean words; KL from the first model, nats a token."
+    )
+    return (
+        f'<h2>Guards</h2>{_table(head, rows)}<p class="soft">{note}</p>'
+        f"{_table(['a batch', '#first', '#last'], course)}"
+    )
 
 
 def _explained(problem: Problem, manual: Prompt, best: Prompt) -> list[str]:

@@ -1,6 +1,7 @@
 """Language models: one contract, several backends."""
 
 from promptgym.llms.base import (
+    AnswersInParts,
     Completion,
     Kind,
     LabelLogprobs,
@@ -11,6 +12,7 @@ from promptgym.llms.base import (
 from promptgym.llms.registry import forget_models, load_model, register_loader
 
 __all__ = [
+    "AnswersInParts",
     "Completion",
     "Kind",
     "LabelLogprobs",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -97,6 +97,28 @@ class LanguageModel(Protocol):
 
     def count_tokens(self, texts: Sequence[str]) -> IntArray:
         """Return the number of tokens of every text, shape (N,)."""
+        ...
+
+
+@runtime_checkable
+class AnswersInParts(Protocol):
+    """What a model may offer besides, where a call takes long: answers in parts, as they come.
+
+    Each part names the texts that were answered since the part before; together they are what
+    `label_logprobs` and `generate` return. So a caller can keep answers while it waits for the
+    rest, and an interrupt loses none that came.
+    """
+
+    def label_parts(
+        self, texts: Sequence[str], labels: Sequence[str]
+    ) -> Iterator[tuple[list[int], LabelLogprobs]]:
+        """Yield (which texts, their scores)."""
+        ...
+
+    def completion_parts(
+        self, texts: Sequence[str], sampling: Sampling
+    ) -> Iterator[tuple[list[int], list[Completion]]]:
+        """Yield (which texts, their completions)."""
         ...
 
 

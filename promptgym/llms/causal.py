@@ -36,6 +36,14 @@ class CausalModel(TransformersModel):
         self._lock = threading.RLock()
         self._labels: dict[tuple[bool, tuple[str, ...]], LabelTokens] = {}
 
+    @property
+    def kept(self) -> int:
+        """A number that changes when key/values are kept for later calls.
+
+        What is read on from them differs in its last bits from what is read whole.
+        """
+        return self.engine.store.changes
+
     def context_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenize contexts: without an end token, and at least one token."""
         eos, start = self.tokenizer.eos_token_id, self.tokenizer.bos_token_id

@@ -49,12 +49,16 @@ class PrefixStore:
 
     A prefix of an entry needs no entry of its own: key/values of a causal model depend on what is
     to the left only, so any cut of an entry is as good as one computed for it.
+
+    Attributes:
+        changes: how often an entry was put.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         """Keep at most so many bytes."""
         self.limit = limit_bytes
         self.bytes = 0
+        self.changes = 0
         self._sorted: list[bytes] = []
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
 
@@ -80,6 +84,7 @@ class PrefixStore:
         entry = Entry(key, kv)
         if entry.bytes > self.limit or key in self._entries:
             return entry
+        self.changes += 1
         at = bisect_left(self._sorted, key)
         if at and key.startswith(self._sorted[at - 1]):
             self._drop(self._sorted[at - 1])

@@ -41,7 +41,8 @@ class Worker:
         """
         if not gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        os.environ["OMP_NUM_THREADS"] = str(threads)
+        for library in ("OMP", "RAYON"):  # torch, tokenizers
+            os.environ[f"{library}_NUM_THREADS"] = str(threads)
         self.model = model = load_model(spec, **options)
         if (torch := sys.modules.get("torch")) is not None:
             torch.set_num_threads(threads)

@@ -46,6 +46,8 @@ class TransformersOptions:
         kv_cache_mb: memory for the key/values of prefixes that recur; 0 keeps none.
         normalize: labels of several tokens: "none" (sum of log-probabilities), per "tokens" or
             per "characters".
+        compile: whether `torch.compile` makes the layers faster, which takes up to minutes at
+            first; needs a C++ compiler (a GPU: Triton).
     """
 
     dtype: str = "float32"
@@ -55,6 +57,7 @@ class TransformersOptions:
     batch_tokens: int | None = None
     kv_cache_mb: float = 256.0
     normalize: Normalization = "none"
+    compile: bool = False
 
     @classmethod
     def of(cls, spec: str, options: dict[str, Any]) -> TransformersOptions:
@@ -72,6 +75,8 @@ class TransformersOptions:
             )
         if out.batch_tokens is not None and out.batch_tokens < 1:
             raise ModelError(f"model {spec!r}: batch_tokens must be positive")
+        if not isinstance(out.compile, bool):
+            raise ModelError(f"model {spec!r}: compile is true or false, got {out.compile!r}")
         return out
 
     def resolved_device(self, spec: str) -> torch.device:
@@ -281,7 +286,27 @@ def load_transformers(name: str, *, spec: str, **options: Any) -> TransformersMo
     identity = identity_of(name, config)
     out = backend(model, tokenizer, spec=spec, identity=identity, options=opts)
     out.given = options
+    if opts.compile:
+        check_compiler(spec, out.device)
+        # Below the head, where prefixes are read, too; any length of texts with one compilation.
+        model.base_model.compile(dynamic=True)
     return out
+
+
+def check_compiler(spec: str, device: torch.device) -> None:
+    """Compile something small.
+
+    Raises:
+        ModelError: `torch.compile` does not work here.
+    """
+    try:
+        torch.compile(torch.sin)(torch.zeros(2, device=device))
+    except RuntimeError as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"model {spec!r}: torch.compile does not work here: {first}; install a C++ compiler "
+            "(g++; Triton for a GPU), or load the model without compile"
+        ) from error
 
 
 def _backend(kind: Kind) -> tuple[type[TransformersModel], Any]:

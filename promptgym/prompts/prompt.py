@@ -93,14 +93,17 @@ class Prompt:
                 f"a prompt has no {', '.join(map(repr, sorted(unknown)))}; its keys are "
                 "'instruction', 'demonstrations' and 'system'"
             )
+        for name in ("instruction", "system"):
+            if not isinstance(value.get(name, ""), str):
+                raise PromptGymError(f"a prompt's {name} is a text, got {value[name]!r}")
         try:
             demonstrations = tuple(
                 row if isinstance(row, Example) else Example(**row)
                 for row in value.get("demonstrations", ())
             )
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise PromptGymError(
-                f"a demonstration is {{'input': ..., 'target': ...}}: {error}"
+                f"a demonstration is {{'input': text, 'target': text}}: {error}"
             ) from None
         return cls(value.get("instruction", ""), demonstrations, value.get("system", ""))
 

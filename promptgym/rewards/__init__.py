@@ -1,6 +1,6 @@
 """Rewards: scores of prompts -> what a policy is paid. Importing this fills the registries."""
 
-from promptgym.rewards import classification, composite, penalties
+from promptgym.rewards import answers, classification, composite, penalties
 from promptgym.rewards.base import (
     REWARDS,
     Reward,
@@ -20,6 +20,7 @@ __all__ = [
     "RewardSpec",
     "Stabilizer",
     "Weighted",
+    "answers",
     "classification",
     "composite",
     "delta",

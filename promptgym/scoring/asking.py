@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from promptgym.errors import ConfigError
-from promptgym.llms import LanguageModel, Sampling
+from promptgym.llms import Completion, LabelLogprobs, LanguageModel, Sampling
 from promptgym.scoring.ledger import Ledger
 from promptgym.types import FloatArray, IntArray, ObjectArray
 
@@ -69,25 +71,74 @@ class Asker:
         written = 0 if self.words is not None else len(texts) * self.sampling.max_new_tokens
         return int(self.model.count_tokens(texts).sum()) + written
 
-    def ask(self, texts: Sequence[str]) -> Answers:
-        """Ask about texts in one call."""
-        if is_remote(self.model):
-            return self._ask(texts)
-        with self._lock:
-            return self._ask(texts)
+    def ask(self, texts: Sequence[str], landed: Callable[[], None]) -> Answers:
+        """Ask about texts in one call.
+
+        Args:
+            texts: N texts.
+            landed: called before the model is asked, and whenever answers have come.
+        """
+        landed()
+        answers = self.blank((len(texts),))
+        tokens = np.zeros(len(texts), dtype=np.int64)
+        reasons: dict[int, str] = {}
+        for where, part in self.ask_parts(texts):
+            answers[where], tokens[where] = part.answers, part.tokens
+            reasons.update({int(where[i]): reason for i, reason in part.reasons.items()})
+            landed()
+        return Answers(answers, tokens, reasons)
+
+    def ask_parts(self, texts: Sequence[str]) -> Iterator[tuple[IntArray, Answers]]:
+        """Ask about texts in one call; yield (which texts, their answers) as the model gives them.
+
+        A model that does not answer in parts gives all at once.
+        """
+        if not self.in_parts:
+            with nullcontext() if is_remote(self.model) else self._lock:
+                yield np.arange(len(texts)), self._ask(texts)
+            return
+        model: Any = self.model
+        if self.words is None:
+            for where, completions in model.completion_parts(texts, self.sampling):
+                some = [texts[i] for i in where]
+                yield np.array(where, dtype=np.int64), self._of_completions(some, completions)
+        else:
+            for where, result in model.label_parts(texts, self.words):
+                yield np.array(where, dtype=np.int64), self._of_labels(result)
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether the model answers in parts (itself: a stand-in for it may not)."""
+        return hasattr(type(self.model), "label_parts")
 
     def _ask(self, texts: Sequence[str]) -> Answers:
         if self.words is None:
-            completions = self.model.generate(texts, self.sampling)
-            tokens = self.model.count_tokens(texts) + np.array([c.tokens for c in completions])
-            reasons = {i: c.error for i, c in enumerate(completions) if c.error is not None}
-            said = np.array([c.text.strip() for c in completions], dtype=np.object_)
-            return Answers(said, tokens, reasons)
-        result = self.model.label_logprobs(texts, self.words)
+            return self._of_completions(texts, self.model.generate(texts, self.sampling))
+        return self._of_labels(self.model.label_logprobs(texts, self.words))
+
+    def _of_completions(self, texts: Sequence[str], completions: Sequence[Completion]) -> Answers:
+        """Return what was written."""
+        written = np.array([c.tokens for c in completions], dtype=np.int64)
+        reasons = {i: c.error for i, c in enumerate(completions) if c.error is not None}
+        said = np.array([c.text.strip() for c in completions], dtype=np.object_)
+        return Answers(said, self.model.count_tokens(texts) + written, reasons)
+
+    def _of_labels(self, result: LabelLogprobs) -> Answers:
+        """Return the scores of labels; those with a NaN are failures."""
         reasons = dict(result.failures)
         for i in np.flatnonzero(np.isnan(result.logprobs).any(axis=1)).tolist():
             reasons.setdefault(i, f"parse_error: {self.model.name} answered NaN")
         return Answers(result.logprobs, result.tokens, reasons)
+
+    @property
+    def counts_money(self) -> bool:
+        """Whether the model counts what it uses."""
+        return getattr(self.model, "usage", None) is not None
+
+    @property
+    def under_way(self) -> int:
+        """Requests sent of which nothing is known yet."""
+        return int(getattr(getattr(self.model, "usage", None), "under_way", 0))
 
     def _usage(self) -> tuple[float, int]:
         """Return (USD known to be spent, requests of unknown cost) of a model that counts them."""
@@ -100,7 +151,7 @@ class Asker:
         Raises:
             ConfigError: for a cap on money with a model whose prices nobody knows.
         """
-        if getattr(self.model, "usage", None) is None:
+        if not self.counts_money:
             unknown = ledger.budget.usd is not None
         else:
             with self._lock:

@@ -1,15 +1,37 @@
-"""`recall`: one call of a model, of which a store answers what it knows."""
+"""`recall`: one call of a model, of which a store answers what it knows and keeps what is new."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from promptgym.prompts import Example, Prompt
 from promptgym.scoring.asking import Answers, Asker
 from promptgym.scoring.store import Answered, ExampleSet, Shelf
-from promptgym.types import IntArray
+from promptgym.types import BoolArray, IntArray
+
+PAGE = 256
+"""Examples of a prompt that are kept together where a model answers in parts: a kill loses those
+that are not all answered."""
+
+
+@dataclass(slots=True)
+class _Page:
+    """One prompt on the examples that become a row of the store.
+
+    Attributes:
+        prompt: the prompt.
+        places: which examples, shape (n,).
+        texts: which text each of them is, shape (n,).
+        unkept: which of them the store lacks, shape (n,).
+    """
+
+    prompt: Prompt
+    places: IntArray
+    texts: IntArray
+    unkept: BoolArray
 
 
 def recall(
@@ -19,10 +41,12 @@ def recall(
     examples: tuple[Example, ...],
     texts: Sequence[str],
     index: IntArray,
+    landed: Callable[[], None],
 ) -> Answers:
     """Answer texts from the shelf where it can, from the model where not; keep what is new.
 
-    Tokens are counted alike for both, so that a call costs the same whoever answers it.
+    Tokens are counted alike for both, so that a call costs the same whoever answers it. Answers are
+    kept as they come, and when the call breaks off those that came.
 
     Args:
         shelf: the answers known.
@@ -31,55 +55,82 @@ def recall(
         examples: all examples, shape (E,).
         texts: the N different texts of the call.
         index: which text is which pair, prompt by prompt, shape (pairs,).
+        landed: called whenever the model is about to be asked, and whenever answers have come.
     """
-    sets = _sets(shelf, asked, examples)
-    bounds = np.cumsum([0, *(len(places) for _, places in asked)]).tolist()
     answers = asker.blank((len(texts),))
     tokens = np.zeros(len(texts), dtype=np.int64)
     known = np.zeros(len(texts), dtype=np.bool_)
-    stored = [np.zeros(0, dtype=np.bool_)] * len(asked)
-    for i, found in enumerate(shelf.read([prompt for prompt, _ in asked], sets)):
-        part = index[bounds[i] : bounds[i + 1]]
-        stored[i] = np.zeros(len(part), dtype=np.bool_) if found is None else found.hit
-        if found is not None:
-            at = part[found.hit]
-            answers[at], tokens[at] = found.answers[found.hit], found.tokens[found.hit]
-            known[at] = True
+    pages = _pages(asked, index, PAGE if asker.in_parts else len(examples))
+    sets = _Sets(shelf, examples)
+    found = shelf.read([page.prompt for page in pages], [sets.of(page.places) for page in pages])
+    for page, one in zip(pages, found, strict=True):
+        if one is not None:
+            at = page.texts[one.hit]
+            answers[at], tokens[at], known[at] = one.answers[one.hit], one.tokens[one.hit], True
+            page.unkept = ~one.hit
     reasons: dict[int, str] = {}
-    missing = np.flatnonzero(~known)
-    if len(missing):
-        got = asker.ask([texts[i] for i in missing.tolist()])
-        answers[missing], tokens[missing] = got.answers, got.tokens
-        reasons = {int(missing[i]): reason for i, reason in got.reasons.items()}
-    if not all(hit.all() for hit in stored):
-        failed = np.zeros(len(texts), dtype=np.bool_)
-        failed[list(reasons)] = True
+
+    def keep(*, whole: bool) -> None:
+        """Write the pages that are answered as a whole, or what is answered of any page."""
+        nonlocal pages
         new: list[Answered] = []
-        for i, (prompt, places) in enumerate(asked):
-            part = index[bounds[i] : bounds[i + 1]]
-            keep = ~stored[i] & ~failed[part]
-            if keep.any():
-                kept = sets[i] if keep.all() else shelf.set_of(_some(examples, places[keep]))
-                new.append(Answered(prompt, kept, answers[part[keep]], tokens[part[keep]]))
+        for page in pages:
+            here = known[page.texts]
+            if whole and not here.all():
+                continue
+            ready = page.unkept & here
+            page.unkept &= ~here
+            if reasons:
+                ready &= [text not in reasons for text in page.texts.tolist()]
+            if ready.any():
+                at = page.texts[ready]
+                kept = sets.of(page.places[ready])
+                new.append(Answered(page.prompt, kept, answers[at], tokens[at]))
+        pages = [page for page in pages if page.unkept.any()]
         shelf.write(new)
+
+    try:
+        missing = np.flatnonzero(~known)
+        if len(missing):
+            landed()
+            for where, got in asker.ask_parts([texts[i] for i in missing.tolist()]):
+                at = missing[where]
+                answers[at], tokens[at], known[at] = got.answers, got.tokens, True
+                reasons.update({int(at[i]): reason for i, reason in got.reasons.items()})
+                keep(whole=True)
+                landed()
+    finally:
+        keep(whole=False)
     return Answers(answers, tokens, reasons)
 
 
-def _sets(
-    shelf: Shelf, asked: Sequence[tuple[Prompt, IntArray]], examples: tuple[Example, ...]
-) -> list[ExampleSet]:
-    """Return the examples of every prompt; prompts on the same examples share one set."""
-    known: dict[bytes, ExampleSet] = {}
-    out = []
-    for _, places in asked:
+def _pages(asked: Sequence[tuple[Prompt, IntArray]], index: IntArray, size: int) -> list[_Page]:
+    """Cut the pairs of a call into pages."""
+    pages: list[_Page] = []
+    start = 0
+    for prompt, places in asked:
+        for first in range(0, len(places), size):
+            part = places[first : first + size]
+            texts = index[start + first : start + first + len(part)]
+            pages.append(_Page(prompt, part, texts, np.ones(len(part), dtype=np.bool_)))
+        start += len(places)
+    return pages
+
+
+class _Sets:
+    """The sets of examples of a call: pages on the same examples share one."""
+
+    def __init__(self, shelf: Shelf, examples: tuple[Example, ...]) -> None:
+        """Take all examples of the call."""
+        self._shelf, self._examples = shelf, examples
+        self._known: dict[bytes, ExampleSet] = {}
+
+    def of(self, places: IntArray) -> ExampleSet:
+        """Return some of the examples as a set."""
         key = places.tobytes()
-        if key not in known:
-            whole = len(places) == len(examples)
-            known[key] = shelf.set_of(examples if whole else _some(examples, places))
-        out.append(known[key])
-    return out
-
-
-def _some(examples: tuple[Example, ...], places: IntArray) -> tuple[Example, ...]:
-    """Return some of the examples."""
-    return tuple(examples[i] for i in places.tolist())
+        if key not in self._known:
+            every = self._examples
+            whole = len(places) == len(every)
+            some = every if whole else tuple(every[i] for i in places.tolist())
+            self._known[key] = self._shelf.set_of(some)
+        return self._known[key]

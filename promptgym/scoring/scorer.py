@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -58,6 +58,8 @@ class Scorer:
         cache: the answers known.
         shelf: this scorer's part of the store; None without a store.
         outcomes: evaluations asked so far, by name of their status.
+        paying: called while a model that counts money is asked, its ledger up to date, with the
+            number of requests of which nothing is known yet; None for nobody.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Scorer:
         self.batch_size = batch_size
         self.max_failures = max_failures
         self.outcomes: Counter[str] = Counter()
+        self.paying: Callable[[int], None] | None = None
         self.cache = AnswerCache(cache_pairs)
         if template.has_mask != (model.kind == "masked"):
             raise ModelError(
@@ -252,20 +255,28 @@ class Scorer:
         tokens = 0
         try:
             if self.shelf is None:
-                got = self._asker.ask(list(place))
+                got = self._asker.ask(list(place), self._book)
             else:
                 asked = [(work.prompts[r.number], r.places) for r in batch.rows]
-                got = recall(self.shelf, self._asker, asked, work.examples, list(place), index)
+                got = recall(
+                    self.shelf, self._asker, asked, work.examples, list(place), index, self._book
+                )
             tokens = int(got.tokens.sum())
         finally:
             self.ledger.settle(batch.hold, calls=1, tokens=tokens)
-            self._asker.charge_money(self.ledger)
+            self._book()
         with self._flights.lock:
             start = 0
             for row in batch.rows:
                 self._write(work, row, got, index[start : start + len(row.texts)])
                 start += len(row.texts)
             self._judge(work)
+
+    def _book(self) -> None:
+        """Book what was paid, and say so while it is being paid."""
+        self._asker.charge_money(self.ledger)
+        if self.paying is not None and self._asker.counts_money:
+            self.paying(self._asker.under_way)
 
     def _write(self, work: Work, row: Row, got: Answers, index: IntArray) -> None:
         """Write one prompt's answers into the work and the cache; failures into the work only."""

@@ -3,6 +3,13 @@
 A resumed run does again what the interrupted one did, from its seed or from a checkpoint; while the
 journal lasts, scores and ledger counts come from it. What follows is therefore bit-identical to a
 run that was never interrupted, whatever the score cache still holds.
+
+Two things would tell a resumed run from one that was not interrupted. A causal model of this
+machine keeps the key/values of beginnings it has read, and reads on from them what it would else
+read whole: the same but for the last bits. So a record says whether the model kept something new
+while it was asked, and then a resumed run asks it again: that is so for the first scores on a
+split, and for few after them. And money is paid while a batch is under way: `paid.json` says how
+much, and how many requests of unknown cost a kill would leave behind.
 """
 
 from __future__ import annotations
@@ -12,6 +19,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,17 +27,19 @@ from typing import Any
 import numpy as np
 
 from promptgym.errors import BudgetExhausted, ConfigError, TooManyFailures
+from promptgym.llms import LanguageModel
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt
 from promptgym.rewards import describe_reward
 from promptgym.runs import EventSink
 from promptgym.runs.events import parsed, plain
-from promptgym.runs.folder import differences
+from promptgym.runs.folder import differences, write_text
 from promptgym.scoring import OK, Failure, Scorer, Scores
 from promptgym.tasks import split_hash
 from promptgym.types import JSON
 
 FILE = "journal.jsonl"
+PAID = "paid.json"
 VERSION = 3
 
 
@@ -103,6 +113,7 @@ class Journal:
             ConfigError: if there is a journal and `resume` is False, or it is of another run.
         """
         self.path = folder / FILE
+        self.paid = folder / PAID
         self.position = 0
         self._rows: list[JSON] = []
         header = plain({"version": VERSION, **header})
@@ -113,6 +124,7 @@ class Journal:
             )
         rows = list(self._whole_lines()) if self.path.exists() else []
         if not rows:
+            self.paid.unlink(missing_ok=True)
             self.path.write_text(json.dumps(header) + "\n", encoding="utf-8")
             return
         if (version := rows[0].get("version")) != VERSION:
@@ -157,6 +169,18 @@ class Journal:
         self._rows.append({})
         self.position += 1
 
+    def note_money(self, usd: float | None, unpriced: int) -> None:
+        """Write down what is spent at this point, the batch under way included."""
+        row = {"records": self.position, "usd": usd, "unpriced": unpriced}
+        write_text(self.paid, json.dumps(row) + "\n")
+
+    def money(self) -> tuple[float | None, int] | None:
+        """Return what a batch was known to have cost when it broke off, if one did."""
+        if not self.paid.exists():
+            return None
+        row = parsed(self.paid.read_text(encoding="utf-8"), self.paid, 1)
+        return (row["usd"], row["unpriced"]) if row["records"] == len(self._rows) else None
+
 
 class Gate:
     """Passes events on when open; forgets them while it is not."""
@@ -184,6 +208,9 @@ class JournaledProblem(Problem):
         self.__dict__.update(vars(problem))
         self.journal = journal
         self.events = self._gate = Gate(problem.events, is_open=not journal.replaying)
+        self.scorer.paying = self._note_money
+        if not journal.replaying:
+            self._take_money()
 
     def score(
         self,
@@ -201,6 +228,7 @@ class JournaledProblem(Problem):
         """
         if self.journal.replaying:
             return self._replay(prompts, examples, split)
+        before = kept_by(self.model)
         try:
             scores = super().score(prompts, examples, split=split)
         except BudgetExhausted as error:
@@ -209,7 +237,8 @@ class JournaledProblem(Problem):
         except TooManyFailures as error:
             self.journal.append({"stopped": str(error), "spent": self.ledger.snapshot()})
             raise
-        self.journal.append(scores_to_json(scores, self.ledger.snapshot()))
+        row = scores_to_json(scores, self.ledger.snapshot())
+        self.journal.append({**row, "kept": kept_by(self.model) != before})
         return scores
 
     def _replay(
@@ -218,8 +247,11 @@ class JournaledProblem(Problem):
         """Serve one record and put the ledger where it was."""
         examples = self.examples(split) if examples is None else examples
         row = self.journal.serve()
+        if row.get("kept"):
+            self._remind(prompts, examples)
         self.ledger.restore(row["spent"])
         if not self.journal.replaying:
+            self._take_money()
             self._gate.is_open = True
             self.events.emit("resumed", records=self.journal.position, spent=row["spent"])
         if "stopped" in row:
@@ -234,15 +266,43 @@ class JournaledProblem(Problem):
                 "changed since the run began; start it anew in another folder"
             )
         scores = scores_from_json(row, examples, self)
-        warm(self.scorer, scores)
+        if not row.get("kept"):
+            warm(self.scorer, scores)
         return scores
+
+    def _remind(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> None:
+        """Have a model keep what it kept when it was asked this before."""
+        shelf, self.scorer.shelf = self.scorer.shelf, None
+        try:
+            with suppress(BudgetExhausted, TooManyFailures):
+                self.scorer.score(prompts, examples)
+        finally:
+            self.scorer.shelf = shelf
+
+    def _note_money(self, under_way: int) -> None:
+        """Write down what is spent; what a kill would leave unknown is one request at least."""
+        self.journal.note_money(self.ledger.usd, self.ledger.unpriced + max(1, under_way))
+
+    def _take_money(self) -> None:
+        """Book what was paid for a batch that broke off."""
+        money = self.journal.money()
+        if money is not None:
+            self.ledger.usd, self.ledger.unpriced = money
+
+
+def kept_by(model: LanguageModel) -> int:
+    """Return a number that changes when a model keeps something for later calls."""
+    return int(getattr(model, "kept", 0))
 
 
 def warm(scorer: Scorer, scores: Scores) -> None:
-    """Put answers into a scorer's cache, as asking the model would have done.
+    """Put answers into a scorer's cache and outcomes, as asking the model would have done.
 
-    So a prompt that comes again after a resume costs as many calls and tokens as it would have.
+    So a prompt that comes again after a resume costs as many calls and tokens as it would have, and
+    the share of failures is that of the whole run.
     """
+    asked = [scores.prompts.index(p) for p in dict.fromkeys(scores.prompts)]
+    scorer.outcomes.update(scores.select(asked).counts())
     answers = scores.completions if scores.label_logprobs is None else scores.label_logprobs
     if answers is None:
         return
@@ -253,6 +313,7 @@ def warm(scorer: Scorer, scores: Scores) -> None:
         hit = scorer.cache.read(prompt, columns, values, known)
         if hit is not None:
             new &= ~hit
+        scorer.outcomes["ok"] += int(new.sum())
         scorer.cache.write(prompt, columns[new], scores.values[row][new], answers[row][new])
 
 

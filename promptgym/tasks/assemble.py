@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from promptgym.errors import TaskError
 from promptgym.tasks.definition import Definition
@@ -11,13 +12,16 @@ from promptgym.tasks.labels import (
     LabelsSpec,
     VerbalizersSpec,
     checked_metric,
+    distinct_labels,
     given_labels,
     given_verbalizers,
     labels_from_data,
-    refuse_single_target,
+    metric_name,
+    named_labels,
     suits_labels,
+    targets_of,
 )
-from promptgym.tasks.metrics import Metric, PerExample, get_metric
+from promptgym.tasks.metrics import METRICS, Metric, PerExample, get_metric, last_number
 from promptgym.tasks.rows import LabelMap, Sourced, Table, find_column, to_examples
 from promptgym.tasks.sampling import k_shots, split_off, subsample
 from promptgym.tasks.sources import Source, read_tables
@@ -53,8 +57,6 @@ def assemble(definition: Definition, source: Source, plan: Plan) -> Task:
     Raises:
         TaskError: see `load_task`.
     """
-    if set(plan.sizes) - set(SPLITS):
-        raise TaskError(f"sizes: expected some of {list(SPLITS)}, got {sorted(plan.sizes)}")
     tables, raw = read_tables(definition, source)
     if plan.k_shot is not None:
         if plan.dev is not None or "dev" in (source.files or {}):
@@ -64,9 +66,11 @@ def assemble(definition: Definition, source: Source, plan: Plan) -> Task:
         if part is not None:
             tables.pop(split, None)
     first = tables.get("train") or tables["all"]
-    labels = _labels(definition, plan, first, raw)
+    labels, decided = _labels(definition, plan, first, raw)
     metric = checked_metric(plan.metric or definition.metric, labels)
     read: Splits = {split: _examples(definition, table, labels) for split, table in tables.items()}
+    if metric_name(metric) == METRICS["numeric_match"].name:
+        _refuse_without_number(read)
     from_hub = source.path is None and not source.files
     mode = plan.duplicates or ("drop" if from_hub or definition.known_duplicates else "error")
     single = "all" in read
@@ -95,30 +99,45 @@ def assemble(definition: Definition, source: Source, plan: Plan) -> Task:
         test_split=examples.get("test", ()),
         pool=examples.get("pool", ()),
         dropped=dropped,
+        decided=f"{first.source}: {decided}" if decided else "",
     )
 
 
 def _labels(
     definition: Definition, plan: Plan, table: Table, raw: dict[str, str]
-) -> LabelMap | None:
-    """Return the labels: the caller's, else the definition's, else what the data suggest."""
+) -> tuple[LabelMap | None, str]:
+    """Return the labels and, where it was found out, what was decided about them.
+
+    They are the caller's, else the definition's, else what the data suggest.
+    """
     if plan.labels is None:
-        return None
-    if plan.labels != "auto":
-        return given_labels(plan.labels)
-    if definition.labels is None:
-        return None
-    if definition.labels != "auto":
-        return LabelMap(definition.labels, raw)
-    column = find_column(table, definition.target, "target")
-    found = labels_from_data(table, column, plan.metric)
-    if isinstance(plan.verbalizers, dict) and not (
-        found and {str(k) for k in plan.verbalizers} <= {*found.labels, *found.raw}
-    ):
-        return LabelMap(tuple(map(str, plan.verbalizers)))
-    if found is None and suits_labels(plan.metric):
-        refuse_single_target(table, column)
-    return found
+        return None, ""
+    if isinstance(plan.labels, str):
+        fixed = definition.labels if plan.labels == "auto" else "auto"
+        if fixed is None:
+            return None, ""
+        column = find_column(table, definition.target, "target")
+        names = table.class_names.get(column, ())
+        if fixed != "auto":
+            # A copy that numbers the same classes in another order is taken at its own word.
+            same = set(names) == set(fixed)
+            return LabelMap(fixed, named_labels(names).raw if same else raw), ""
+        return _found_labels(plan, table, column)
+    names = table.class_names.get(find_column(table, definition.target, "target"), ())
+    return given_labels(plan.labels, names), ""
+
+
+def _found_labels(plan: Plan, table: Table, column: str) -> tuple[LabelMap | None, str]:
+    """Return the labels that the data or the verbalizers' own names give."""
+    if plan.labels == "data":
+        if column in table.class_names:
+            return named_labels(table.class_names[column]), ""
+        return distinct_labels(targets_of(table, column)), ""
+    if isinstance(plan.verbalizers, Mapping) and column not in table.class_names:
+        keys = list(map(str, plan.verbalizers))
+        found = distinct_labels(targets_of(table, column))
+        return (found if set(keys) <= set(found.labels) else LabelMap(tuple(keys))), ""
+    return labels_from_data(table, column) if suits_labels(plan.metric) else (None, "")
 
 
 def _verbalizers(definition: Definition, plan: Plan, labels: LabelMap | None) -> dict[str, str]:
@@ -145,6 +164,16 @@ def _examples(definition: Definition, table: Table, labels: LabelMap | None) -> 
     )
 
 
+def _refuse_without_number(read: Splits) -> None:
+    """Refuse targets that `numeric_match` could not be paid against."""
+    for item in chain.from_iterable(read.values()):
+        if last_number(item.example.target) is None:
+            raise TaskError(
+                f"{item.where}: the target {item.example.target!r} holds no number, which metric "
+                "'numeric_match' needs"
+            )
+
+
 def divide(read: dict[str, list[Sourced]], plan: Plan, single: bool, labelled: bool) -> Splits:
     """Draw test, dev, pool and few shots from train, in this order; then cut to size.
 
@@ -157,6 +186,7 @@ def divide(read: dict[str, list[Sourced]], plan: Plan, single: bool, labelled: b
     Raises:
         TaskError: there are too few examples.
     """
+    check_sizes(plan.sizes)
 
     def classes(items: Sequence[Sourced]) -> list[str]:
         return [item.example.target if labelled else "" for item in items]
@@ -165,8 +195,11 @@ def divide(read: dict[str, list[Sourced]], plan: Plan, single: bool, labelled: b
 
     def draw(split: str, part: float | int) -> None:
         if part:
-            rest, taken = split_off(out["train"], classes(out["train"]), part, plan.seed)
-            out["train"], out[split] = rest, taken
+            items = out["train"]
+            try:
+                out["train"], out[split] = split_off(items, classes(items), part, plan.seed)
+            except TaskError as error:
+                raise TaskError(f"{split}: {error}; {split}=0 takes none") from None
 
     if "test" not in out:
         share = HELD_OUT if single else 0
@@ -187,3 +220,17 @@ def divide(read: dict[str, list[Sourced]], plan: Plan, single: bool, labelled: b
             )
         out[split] = subsample(items, classes(items), size, plan.seed) if size else ()
     return out
+
+
+def check_sizes(sizes: Mapping[str, int]) -> None:
+    """Refuse sizes of splits that there are not, or that leave nothing to train on.
+
+    Raises:
+        TaskError: naming what was given.
+    """
+    if set(sizes) - set(SPLITS):
+        raise TaskError(f"sizes: expected some of {list(SPLITS)}, got {sorted(sizes)}")
+    for split, size in sizes.items():
+        least = 1 if split == "train" else 0
+        if size < least:
+            raise TaskError(f"sizes: {split} must be at least {least}, got {size}")

@@ -45,18 +45,20 @@ def read_table(
     path = Path(path)
     packed = path.suffix.lower() == ".gz"
     suffix = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
-    text = _decode(path, encoding)
-    if suffix in JSON_LINES:
-        return _json_lines(path, text)
-    if suffix == ".json":
-        return _json(path, text)
     separator = delimiter or DELIMITERS.get(suffix)
-    if separator is None:
+    if suffix not in SUFFIXES and separator is None and path.is_file():
         raise TaskError(
             f"{path}: unknown kind of file; expected one of {', '.join(SUFFIXES)}, or give "
             "delimiter="
         )
-    return _delimited(path, text, separator, tuple(columns))
+    text = _decode(path, encoding)
+    if suffix in DELIMITERS or suffix not in SUFFIXES:
+        return _delimited(path, text, separator or ",", tuple(columns))
+    if columns or delimiter:
+        raise TaskError(
+            f"{path}: JSON names its own columns; columns= and delimiter= are for delimited text"
+        )
+    return _json(path, text) if suffix == ".json" else _json_lines(path, text)
 
 
 def _decode(path: Path, encoding: str) -> str:
@@ -71,7 +73,9 @@ def _decode(path: Path, encoding: str) -> str:
         raise TaskError(f"{path}: cannot be read: {error}") from None
     if not data.strip():
         raise TaskError(f"{path}: the file is empty; expected a header and at least one row")
-    utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig")
+    if not utf8 and data.startswith(codecs.BOM_UTF8):
+        raise TaskError(f"{path}: begins with the mark of UTF-8; leave encoding={encoding!r} out")
     if utf8 and data.startswith(_WIDE):
         raise TaskError(f"{path}: the file is UTF-16 or UTF-32, not UTF-8; say encoding='utf-16'")
     try:

@@ -80,7 +80,7 @@ def load_hub(source: HubSource, advice: str = "") -> dict[str, Table]:
     Raises:
         TaskError: unknown name, no network, or a format that `datasets` refuses.
     """
-    advice = advice or "without a network, load it from files: load_task('path/to/data.csv')"
+    advice = advice or "Without a network, load it from files: load_task('path/to/data.csv')"
     return _load(
         f"hub:{source.name}",
         lambda datasets: datasets.load_dataset(
@@ -96,7 +96,7 @@ def _load(name: str, load: Callable[[Any], Any], advice: str) -> dict[str, Table
 
     try:
         found = load(datasets)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, LookupError) as error:
         reason = " ".join(str(error).split())[:300]
         raise TaskError(
             f"{name} cannot be loaded ({type(error).__name__}: {reason}){advice}"

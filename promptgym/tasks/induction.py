@@ -14,7 +14,7 @@ from promptgym.errors import TaskError
 from promptgym.prompts import Prompt, Template
 from promptgym.tasks.definition import Definition
 from promptgym.tasks.files import read_table
-from promptgym.tasks.rows import Row, Table
+from promptgym.tasks.rows import Row, Table, cell, texts
 
 PREFIX = "instruction-induction/"
 
@@ -116,30 +116,30 @@ def read_induction(
 def _shaped(task: str, table: Table) -> Table:
     """Give the two tasks that have no input and output columns what the authors make of them."""
     if task == "cause_and_effect":
-        rows = [Row(r.number, v) for r in table.rows for v in _both_orders(r.values)]
+        rows = [Row(r.number, v) for r in table.rows for v in _both_orders(table, r)]
     elif task == "common_concept":
-        rows = [
-            Row(
-                r.number,
-                {
-                    **r.values,
-                    "input": ", ".join(r.values["items"]),
-                    "output": r.values["all_common_concepts"][0],
-                },
-            )
-            for r in table.rows
-        ]
+        rows = [Row(r.number, {**r.values, **_concept(table, r)}) for r in table.rows]
     else:
         return table
     return Table(table.source, (*table.columns, "input", "output"), rows)
 
 
-def _both_orders(values: object) -> Iterator[dict[str, str]]:
+def _both_orders(table: Table, row: Row) -> Iterator[dict[str, str]]:
     """Yield a pair of sentences in both orders; the cause is the answer."""
-    assert isinstance(values, dict)
-    cause, effect = values["cause"], values["effect"]
+    cause, effect = (cell(table, row, name, name) for name in ("cause", "effect"))
     for first, second in ((cause, effect), (effect, cause)):
         yield {"input": f"Sentence 1: {first} Sentence 2: {second}", "output": cause}
+
+
+def _concept(table: Table, row: Row) -> dict[str, str]:
+    """Return what is asked about a list of things, and the first of the right answers."""
+    items, answers = (texts(table, row, name) for name in ("items", "all_common_concepts"))
+    if not items or not answers:
+        raise TaskError(
+            f"{table.where(row.number)}: found items {items} and all_common_concepts {answers}, "
+            "expected at least one of each"
+        )
+    return {"input": ", ".join(items), "output": answers[0]}
 
 
 def read_annotations(definition: Definition, data_dir: Path) -> tuple[Prompt, ...]:
@@ -153,7 +153,13 @@ def read_annotations(definition: Definition, data_dir: Path) -> tuple[Prompt, ..
         path = folder / f"{task}.json"
         if path.is_file():
             try:
-                return tuple(map(Prompt, json.loads(path.read_text("utf-8"))["annotations"]))
-            except (ValueError, KeyError, TypeError) as error:
-                raise TaskError(f"{path}: expected {{'annotations': [...]}}: {error!r}") from None
+                found = json.loads(path.read_text("utf-8"))
+            except ValueError as error:
+                raise TaskError(f"{path}: not JSON ({error})") from None
+            listed = found.get("annotations") if isinstance(found, dict) else None
+            if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
+                raise TaskError(
+                    f"{path}: found {str(found)[:60]}, expected {{'annotations': [texts]}}"
+                )
+            return tuple(map(Prompt, listed))
     return ()

@@ -17,9 +17,10 @@ from promptgym.tasks.bundled import bundled_name, load_bundled
 from promptgym.tasks.definition import Definition
 from promptgym.tasks.definitions import ALIASES, DEFINITIONS
 from promptgym.tasks.files import SUFFIXES
+from promptgym.tasks.hub import is_saved_dataset
 from promptgym.tasks.induction import read_annotations
 from promptgym.tasks.labels import LabelsSpec, VerbalizersSpec
-from promptgym.tasks.measured import measured_task, refuse_for_replay
+from promptgym.tasks.measured import measured_task
 from promptgym.tasks.measured_files import read_measured
 from promptgym.tasks.metrics import Metric, PerExample, get_metric
 from promptgym.tasks.sources import PathLike, Source, hub_source, with_hub
@@ -98,8 +99,11 @@ def load_task(
         columns: the columns' names, for files without a header.
         delimiter: between fields, where it is not the suffix's.
         encoding: of the files.
-        labels: "auto" to find out; a list of labels in order; a dict raw value -> label; None for
-            free answers.
+        labels: a list of labels in order; a dict raw value -> label; "data" for every different
+            target; None for free answers; "auto" to find out: at most 20 different targets in at
+            least twice as many rows are labels, targets that all differ (or more than 20 in less
+            than twice as many rows) are free answers, and anything else is an error.
+            `Task.decided` says what was found.
         verbalizers: raw value or label -> word that the model answers with, or a list of words.
         k_shot: draw k examples a class for train and k others for dev, both from train, as LM-BFF
             does (see `few_shot_split`); a dev split of the source is then not used.
@@ -127,11 +131,10 @@ def load_task(
         TemplateError: for a template that cannot render.
     """
     given = dict(locals())
-    _refuse_impossible(seed=seed, pool=pool or 0, delimiter=delimiter)
+    _refuse_impossible(given)
     changes = _changes(given)
     if isinstance(name_or_path, str) and name_or_path.startswith("replay:"):
-        fixed = (train, input, target, delimiter, k_shot, pool, metric, template, masked_template)
-        refuse_for_replay(*fixed, verbalizers, columns, demonstration, duplicates)
+        _refuse_for_replay(given)
         table = read_measured(name_or_path.removeprefix("replay:"), data_dir)
         parts = {"dev": _share(dev), "test": _share(test)}
         return _changed(measured_task(table, **parts, sizes=sizes, seed=seed), changes)
@@ -149,6 +152,7 @@ def load_task(
         delimiter=delimiter,
         encoding=encoding,
     )
+    _refuse_without_files(given, source)
     plan = Plan(
         labels=labels,
         verbalizers=verbalizers,
@@ -167,7 +171,11 @@ def load_task(
 
 def _files(**parts: Part) -> dict[str, Path]:
     """Return the files among the parts of a task, by split."""
-    return {split: Path(part) for split, part in parts.items() if isinstance(part, (str, Path))}
+    return {
+        split: Path(part).expanduser()
+        for split, part in parts.items()
+        if isinstance(part, (str, Path))
+    }
 
 
 def _share(part: Part) -> float | int | None:
@@ -205,7 +213,7 @@ def _locate(
         definition = with_hub(DEFINITIONS[known], config, revision)
         if data_dir is None:
             return definition, Source()
-        return definition, Source(path=_existing(Path(data_dir)))
+        return definition, Source(path=_existing(Path(data_dir).expanduser()))
     if data_dir is not None:
         raise TaskError(
             f"data_dir= goes with a ready definition, and {spelled!r} is none; load the folder "
@@ -214,7 +222,7 @@ def _locate(
     if is_name and spelled.startswith("hub:"):
         hub = hub_source(spelled.removeprefix("hub:"), config, revision)
         return Definition(name=hub.name, hub=hub), Source()
-    path = Path(spelled)
+    path = Path(spelled).expanduser()
     if not spelled.strip():
         raise TaskError(f"the task has no name: {spelled!r}; for this folder, say '.'")
     if path.exists():
@@ -250,10 +258,42 @@ def _all_names() -> list[str]:
     return [*WORLD_TASKS, *short, *DEFINITIONS, *ALIASES]
 
 
+def _set(given: dict[str, Any], options: Sequence[str]) -> list[str]:
+    """Return those of the options that the caller gave another value than the default."""
+    defaults = signature(load_task).parameters
+    return [option for option in options if given[option] != defaults[option].default]
+
+
+def _refuse_for_replay(given: dict[str, Any]) -> None:
+    """Refuse options that would change what was measured, rather than ignore them."""
+    kept = ("data_dir", "dev", "test", "name", "description", "manual_prompts")
+    useless = _set(given, [o for o in (*_ABOUT_DATA, *_OF_TASK, "pool") if o not in kept])
+    useless += [split for split in ("dev", "test") if isinstance(given[split], (str, Path))]
+    if useless:
+        raise TaskError(
+            f"a replayed task is as it was measured, so it takes no {', '.join(useless)}: of the "
+            "options about data, metric and templates it takes data_dir, dev and test (shares or "
+            "numbers), sizes and seed only"
+        )
+
+
+def _refuse_without_files(given: dict[str, Any], source: Source) -> None:
+    """Refuse options about text files or the Hub for data that comes from elsewhere."""
+    from_hub = source.path is None and not source.files
+    saved = source.path is not None and is_saved_dataset(source.path)
+    useless = [] if from_hub else _set(given, ("config", "revision"))
+    if from_hub or (saved and not source.files):
+        useless += _set(given, ("columns", "delimiter", "encoding"))
+    if useless:
+        raise TaskError(
+            f"{given['name_or_path']!s}: {', '.join(useless)} would change nothing: config and "
+            "revision are for the Hub, columns, delimiter and encoding for text files"
+        )
+
+
 def _refuse_for_bundled(given: dict[str, Any]) -> None:
     """Refuse options that a bundled task has no use for, rather than ignore them."""
-    name, defaults = given["name_or_path"], signature(load_task).parameters
-    useless = [option for option in _ABOUT_DATA if given[option] != defaults[option].default]
+    name, useless = given["name_or_path"], _set(given, _ABOUT_DATA)
     if useless:
         raise TaskError(
             f"{name!r} is a bundled task and reads no data, so it takes no {', '.join(useless)}: "
@@ -262,11 +302,12 @@ def _refuse_for_bundled(given: dict[str, Any]) -> None:
         )
 
 
-def _refuse_impossible(*, seed: int, pool: int, delimiter: str | None) -> None:
+def _refuse_impossible(given: dict[str, Any]) -> None:
     """Refuse values of the right type that mean nothing."""
-    for option, value in {"seed": seed, "pool": pool}.items():
-        if value < 0:
-            raise TaskError(f"load_task: {option} must be at least 0, got {value}")
+    for option, least in {"seed": 0, "pool": 0, "max_new_tokens": 1}.items():
+        if given[option] is not None and given[option] < least:
+            raise TaskError(f"load_task: {option} must be at least {least}, got {given[option]}")
+    delimiter = given["delimiter"]
     if delimiter is not None and len(delimiter) != 1:
         raise TaskError(f"load_task: delimiter must be one character, got {delimiter!r}")
 

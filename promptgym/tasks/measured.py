@@ -28,7 +28,6 @@ from promptgym.prompts import Prompt, Template
 from promptgym.tasks.assemble import Plan, divide
 from promptgym.tasks.metrics import Metric
 from promptgym.tasks.rows import Sourced
-from promptgym.tasks.splits import SPLITS
 from promptgym.tasks.task import Task
 from promptgym.types import FloatArray
 
@@ -131,8 +130,6 @@ def measured_task(
         splits: dict[str, Sequence[Sourced]] = {"train": table.splits["mean"]}
     else:
         plan = Plan(dev=dev, test=test, sizes=dict(sizes or {}), seed=seed)
-        if set(plan.sizes) - set(SPLITS):
-            raise TaskError(f"sizes: expected some of {list(SPLITS)}, got {sorted(plan.sizes)}")
         single = "all" in table.splits
         read = {"train" if single else s: list(items) for s, items in table.splits.items()}
         for split, part in (("dev", dev), ("test", test)):
@@ -152,19 +149,6 @@ def measured_task(
         test_split=examples.get("test", ()),
     )
     return replace(task, reference_prompts=_best(table, task))
-
-
-def refuse_for_replay(*given: object) -> None:
-    """Refuse options that would change what was measured.
-
-    Raises:
-        TaskError: one of them is neither None nor ().
-    """
-    if any(option is not None and option != () for option in given):
-        raise TaskError(
-            "a replayed task is as it was measured: of the options about data, metric and "
-            "templates it takes data_dir, dev, test (shares or numbers), sizes and seed only"
-        )
 
 
 def digest_of(paths: Sequence[Path]) -> str:

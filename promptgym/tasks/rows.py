@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -94,6 +94,24 @@ def as_text(value: Any) -> str | None:
     return None
 
 
+def fields_of(column: str) -> list[str]:
+    """Return the columns that a format string over columns names; [] for a plain column.
+
+    Raises:
+        TaskError: for braces that do not match, or hold more than a name.
+    """
+    try:
+        fields = [part for part in string.Formatter().parse(column) if part[1] is not None]
+    except ValueError:
+        fields = [("", "", None, "?")]
+    if any(spec or conversion for _, _, spec, conversion in fields):
+        raise TaskError(
+            f"column {column!r} is not a format string over columns; expected something like "
+            "'{premise} ? {hypothesis}'"
+        )
+    return [str(name) for _, name, _, _ in fields]
+
+
 def find_column(table: Table, wanted: Sequence[str], role: str) -> str:
     """Return the first of the wanted columns that a table has.
 
@@ -103,18 +121,14 @@ def find_column(table: Table, wanted: Sequence[str], role: str) -> str:
         TaskError: if there is none; lists the table's columns.
     """
     for name in wanted:
-        if "{" in name:
-            fields = [f for _, f, _, _ in string.Formatter().parse(name) if f is not None]
-            missing = [f for f in fields if f not in table.columns]
-            if not missing:
-                return name
-        elif name in table.columns:
+        if name in table.columns or ("{" in name and set(fields_of(name)) <= set(table.columns)):
             return name
     shown = " or ".join(map(repr, wanted))
     close = get_close_matches(wanted[0], table.columns, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    if len(table.columns) == 1 and any(c in table.columns[0] for c in ",;\t|"):
-        hint = "; is another character the separator? Say delimiter=';'"
+    others = [c for c in ",;\t|" if len(table.columns) == 1 and c in table.columns[0]]
+    if others:
+        hint = f"; is another character the separator? Say delimiter={others[0]!r}"
     raise TaskError(
         f"{table.source}: no column {shown} for the {role}; the columns are "
         f"{list(table.columns)}{hint}"
@@ -128,9 +142,8 @@ def cell(table: Table, row: Row, column: str, role: str) -> str:
     Raises:
         TaskError: for an empty cell or one that is no text.
     """
-    if "{" in column:
-        fields = {f for _, f, _, _ in string.Formatter().parse(column) if f is not None}
-        return column.format(**{f: cell(table, row, f, role) for f in fields})
+    if column not in table.columns and "{" in column:
+        return column.format(**{f: cell(table, row, f, role) for f in fields_of(column)})
     value = row.values.get(column)
     text = as_text(value)
     if text is None:
@@ -140,6 +153,22 @@ def cell(table: Table, row: Row, column: str, role: str) -> str:
             "as text"
         )
     return text
+
+
+def texts(table: Table, row: Row, column: str) -> list[str]:
+    """Return a cell that holds a list of texts; nothing counts as the empty list.
+
+    Raises:
+        TaskError: for anything else.
+    """
+    value = row.values.get(column)
+    found = [as_text(item) for item in (value if isinstance(value, list) else ())]
+    if None in found or not (value is None or isinstance(value, list)):
+        raise TaskError(
+            f"{table.where(row.number)}: column {column!r} holds {value!r}, expected a list of "
+            "texts"
+        )
+    return [text for text in found if text is not None]
 
 
 def to_examples(
@@ -175,7 +204,7 @@ def to_examples(
             target = labels.find(target, table.where(row.number))
         else:
             target = clean(target) if clean else target
-            listed: Iterable[Any] = row.values.get(alternatives) or () if alternatives else ()
-            others = tuple(dict.fromkeys(str(a) for a in listed if str(a) != target))
+            listed = texts(table, row, alternatives) if alternatives else []
+            others = tuple(dict.fromkeys(text for text in listed if text != target))
         out.append(Sourced(Example(text, target, alternatives=others), table.where(row.number)))
     return out

@@ -34,6 +34,7 @@ class Task:
         stop: strings at which a generated answer ends.
         test_split: the held-out examples, or None once closed (see `closed`).
         dropped: a line for each row left out because its input stands elsewhere, too.
+        decided: a line on what was decided about labels where the caller left it to the data.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Task:
     stop: tuple[str, ...] = ("\n",)
     test_split: Examples | None = ()
     dropped: tuple[str, ...] = ()
+    decided: str = ""
 
     def __post_init__(self) -> None:
         """Check labels and splits; a task that exists is a task that can be scored."""

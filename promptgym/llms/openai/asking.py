@@ -80,23 +80,28 @@ class Asker:
         )
 
     async def each(
-        self, number: int, work: Callable[[int], Awaitable[Answer[T]]]
-    ) -> list[Answer[T]]:
-        """Return what work(0) ... work(number - 1) give, in order, side by side.
+        self,
+        number: int,
+        work: Callable[[int], Awaitable[Answer[T]]],
+        landed: Callable[[tuple[int, Answer[T]]], None],
+    ) -> None:
+        """Hand over what work(0) ... work(number - 1) give, side by side, each as it comes.
 
         Once `give_up_after` of them in a row failed for reasons of the server's, the rest is not
         asked.
         """
-        out: list[Answer[T]] = [Answer() for _ in range(number)]
         streak = Streak(self.options.give_up_after)
         numbers = iter(range(number))
 
         async def worker() -> None:
             for i in numbers:
                 broken = streak.broken()
-                out[i] = Answer(fault=broken) if broken is not None else await work(i)
-                if broken is None:
-                    streak.note(out[i].fault)
+                if broken is not None:
+                    landed((i, Answer(fault=broken)))
+                    continue
+                answer = await work(i)
+                streak.note(answer.fault)
+                landed((i, answer))
 
         count = min(number, self.server().limiter.concurrency)
         tasks = [asyncio.ensure_future(worker()) for _ in range(count)]
@@ -105,7 +110,6 @@ class Asker:
         finally:
             for task in tasks:
                 task.cancel()
-        return out
 
     async def write(
         self, path: str, text: str, sampling: Sampling, expected: float, *, seed: int, system: str

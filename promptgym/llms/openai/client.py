@@ -82,7 +82,13 @@ class Server:
             try:
                 meter.sent()
                 limit = min(policy.timeout, policy.deadline - spent)
-                found = await self._attempt(path, data, limit)
+                try:
+                    found = await self._attempt(path, data, limit)
+                except asyncio.CancelledError:
+                    meter.lost()  # the server may go on, and bill it
+                    raise
+                finally:
+                    meter.back()
                 if not isinstance(found, Fault):
                     used = tokens_of(found)
                     meter.answered(used)

@@ -7,10 +7,14 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+PART, PART_SECONDS = 64, 0.2
+"""`stream` hands on what has come when it is so much, or when so much time has passed."""
 
 
 class _Background:
@@ -78,16 +82,65 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     Raises:
         RuntimeError: called on the background loop itself, which would wait for itself.
     """
-    loop = _background.start()
-    if threading.current_thread() is _background.thread:
-        work.close()
-        raise RuntimeError("run() waits for the background loop and cannot be called on it")
-    future = asyncio.run_coroutine_threadsafe(work, loop)
+    future = _begin(work)
     try:
         return future.result()
     except BaseException:
         future.cancel()
         raise
+
+
+def stream(
+    begin: Callable[[Callable[[T], None]], Coroutine[Any, Any, object]],
+) -> Iterator[list[T]]:
+    """Run a coroutine as `run` does; yield what it hands over, in parts, while it goes on.
+
+    An interrupt cancels the work, yields what was handed over before, and is raised then.
+
+    Args:
+        begin: makes the coroutine; it is given the function that hands something over.
+
+    Raises:
+        RuntimeError: as `run`.
+    """
+    handed: deque[T] = deque()
+    enough = threading.Event()
+
+    def hand_over(item: T) -> None:
+        handed.append(item)
+        if len(handed) >= PART:
+            enough.set()
+
+    future = _begin(begin(hand_over))
+    future.add_done_callback(lambda _: enough.set())
+    try:
+        over = False
+        while not over:
+            enough.wait(PART_SECONDS)
+            enough.clear()
+            over = future.done()
+            if handed:
+                yield [handed.popleft() for _ in range(len(handed))]
+        future.result()
+    except KeyboardInterrupt:
+        future.cancel()
+        yield list(handed)
+        raise
+    finally:
+        future.cancel()
+
+
+def _begin(work: Coroutine[Any, Any, T]) -> Future[T]:
+    """Have a coroutine run on the background loop.
+
+    Raises:
+        RuntimeError: called on that loop, which would wait for itself.
+    """
+    loop = _background.start()
+    if threading.current_thread() is _background.thread:
+        work.close()
+        raise RuntimeError("what waits for the background loop cannot be called on it")
+    return asyncio.run_coroutine_threadsafe(work, loop)
 
 
 def soon(work: Callable[[], None]) -> None:

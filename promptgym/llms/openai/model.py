@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -153,11 +154,25 @@ class OpenAIModel:
             others. Tokens are those the server says it read for a text, all requests and written
             tokens included; where it does not say, they are counted or estimated.
         """
+        out = empty_logprobs(len(texts), len(labels))
+        tokens = np.zeros(len(texts), dtype=np.int64)
+        failures: dict[int, str] = {}
+        for where, part in self.label_parts(texts, labels):
+            out[where], tokens[where] = part.logprobs, part.tokens
+            failures.update({where[n]: reason for n, reason in part.failures.items()})
+        return LabelLogprobs(out, tokens, dict(sorted(failures.items())))
+
+    def label_parts(
+        self, texts: Sequence[str], labels: Sequence[str]
+    ) -> Iterator[tuple[list[int], LabelLogprobs]]:
+        """Yield what `label_logprobs` returns, in parts, as the answers come.
+
+        Yields:
+            Which texts have been answered since the part before, and their answers.
+        """
         self.check_labels(labels)
         texts, labels = list(texts), list(labels)
         expected = self.count_tokens(texts)
-        out, tokens = empty_logprobs(len(texts), len(labels)), expected.copy()
-        failures: dict[int, str] = {}
         ask, path = self._asker, self._abilities.path
         if self.labels == "logprobs":
             together = self._abilities.together
@@ -171,14 +186,18 @@ class OpenAIModel:
             async def score(i: int) -> Answer[list[float]]:
                 return await ask.label_by_answer(path, texts[i], parser, float(expected[i]))
 
-        for i, answer in enumerate(loop.run(ask.each(len(texts), score))):
-            if answer.tokens is not None:
-                tokens[i] = answer.tokens
-            if answer.value is None:
-                failures[i] = answer.reason or ""
-            else:
-                out[i] = answer.value
-        return LabelLogprobs(out, tokens, failures)
+        for landed in loop.stream(partial(ask.each, len(texts), score)):
+            where = [i for i, _ in landed]
+            out, tokens = empty_logprobs(len(where), len(labels)), expected[where]
+            failures: dict[int, str] = {}
+            for n, (_, answer) in enumerate(landed):
+                if answer.tokens is not None:
+                    tokens[n] = answer.tokens
+                if answer.value is None:
+                    failures[n] = answer.reason or ""
+                else:
+                    out[n] = answer.value
+            yield where, LabelLogprobs(out, tokens, failures)
 
     def loglikelihood(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
         """Return log P(continuation | context), nats, shape (N,); NaN where the request failed.
@@ -206,8 +225,11 @@ class OpenAIModel:
                 context, [continuation], float(lengths[i]), together=True, as_written=True
             )
 
-        answers = loop.run(self._asker.each(len(pairs), score))
-        return np.array([np.nan if a.value is None else a.value[0] for a in answers])
+        out = np.full(len(pairs), np.nan)
+        for landed in loop.stream(partial(self._asker.each, len(pairs), score)):
+            for i, answer in landed:
+                out[i] = np.nan if answer.value is None else answer.value[0]
+        return out
 
     def generate(self, texts: Sequence[str], sampling: Sampling) -> list[Completion]:
         """Continue every text (completions) or answer it (chat).
@@ -218,6 +240,16 @@ class OpenAIModel:
         Raises:
             ModelError: sampling settings that mean nothing.
         """
+        out = [Completion("")] * len(texts)
+        for where, part in self.completion_parts(texts, sampling):
+            for i, completion in zip(where, part, strict=True):
+                out[i] = completion
+        return out
+
+    def completion_parts(
+        self, texts: Sequence[str], sampling: Sampling
+    ) -> Iterator[tuple[list[int], list[Completion]]]:
+        """Yield what `generate` returns, in parts, as the answers come; see `label_parts`."""
         check_sampling(sampling)
         texts = list(texts)
         seeds = wire.seeds(texts, sampling.seed)
@@ -230,12 +262,16 @@ class OpenAIModel:
                 path, texts[i], sampling, float(expected[i]), seed=seeds[i], system=""
             )
 
-        return [
-            Completion("", error=answer.reason)
-            if answer.value is None
-            else Completion(answer.value, self._written(answer))
-            for answer in loop.run(self._asker.each(len(texts), write))
-        ]
+        for landed in loop.stream(partial(self._asker.each, len(texts), write)):
+            yield (
+                [i for i, _ in landed],
+                [
+                    Completion("", error=answer.reason)
+                    if answer.value is None
+                    else Completion(answer.value, self._written(answer))
+                    for _, answer in landed
+                ],
+            )
 
     def _written(self, answer: Answer[str]) -> int:
         """Return the tokens of an answer: as the server counts, else counted or estimated."""

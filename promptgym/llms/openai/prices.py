@@ -38,6 +38,7 @@ class Usage:
         unmetered: requests whose use is unknown: answered without a count, timed out or cut off.
         known_usd: what is known to have been spent; a lower bound of the true sum.
         unpriced: requests whose cost is unknown: no price, or no count.
+        under_way: attempts sent of which nothing is known yet.
     """
 
     requests: int = 0
@@ -47,6 +48,7 @@ class Usage:
     unmetered: int = 0
     known_usd: float = 0.0
     unpriced: int = 0
+    under_way: int = 0
 
     @property
     def usd(self) -> float | None:
@@ -79,7 +81,13 @@ class Meter:
     def sent(self) -> None:
         """Count an attempt."""
         with self._lock:
-            self._usage = replace(self._usage, attempts=self._usage.attempts + 1)
+            old = self._usage
+            self._usage = replace(old, attempts=old.attempts + 1, under_way=old.under_way + 1)
+
+    def back(self) -> None:
+        """Count an attempt as over, whatever came of it."""
+        with self._lock:
+            self._usage = replace(self._usage, under_way=self._usage.under_way - 1)
 
     def answered(self, tokens: tuple[int, int] | None) -> None:
         """Count an answer and what it says it used; None if it does not say."""

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
+    Connection,
     Dialect,
     Engine,
     Float,
@@ -22,6 +24,8 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    any_,
+    bindparam,
     create_engine,
     event,
 )
@@ -87,6 +91,16 @@ def insert(table: Table, dialect: str) -> Insert:
     return sqlite.insert(table).on_conflict_do_nothing()
 
 
+def among(column: ColumnElement[bytes], name: str, connection: Connection) -> ColumnElement[bool]:
+    """Return the condition that a column is one of the values of a parameter.
+
+    PostgreSQL takes them as one array, which costs it half the time of a list of parameters.
+    """
+    if connection.dialect.name == "postgresql":
+        return column == any_(bindparam(name, type_=postgresql.ARRAY(LargeBinary)))
+    return column.in_(bindparam(name, expanding=True))
+
+
 def shown(url: str) -> str:
     """Return a URL or path without a password."""
     if url.startswith("sqlite:///"):
@@ -96,7 +110,17 @@ def shown(url: str) -> str:
 
 def open_server(url: str) -> Engine:
     """Open a database server and make the tables that are missing."""
-    engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+    from psycopg import Cursor, pq
+
+    class BinaryCursor(Cursor[Any]):
+        """Has rows sent as they are, not as text."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.format = pq.Format.BINARY
+
+    arguments = {"connect_timeout": 10, "cursor_factory": BinaryCursor}
+    engine = create_engine(url, pool_pre_ping=True, connect_args=arguments)
     with engine.begin() as connection:
         # Two processes that make the same table at once would trip over each other.
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({APPLICATION})")

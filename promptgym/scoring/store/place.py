@@ -72,6 +72,11 @@ def store_at(place: str | Path) -> ScoreStore:
 
 def url_of(place: str | Path) -> str:
     """Return the database URL of a place; the message of an error never holds a password."""
+    if not isinstance(place, (str, Path)) or not str(place).strip():
+        raise ConfigError(
+            f"cache: {place!r} is no place; expected True or False, a folder, a file that ends in "
+            ".sqlite, or postgresql://user@host/database"
+        )
     text = str(place)
     if "://" in text:
         scheme, _, rest = text.partition("://")

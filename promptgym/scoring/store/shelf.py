@@ -20,7 +20,7 @@ from promptgym.types import BoolArray, FloatArray, IntArray, ObjectArray
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-CHUNK = 500
+CHUNK = 1024
 """Prompts of one SELECT."""
 Rows = dict[bytes, list[Any]]
 """Hash of a prompt -> its rows: (prompt, examples, answers, tokens, check)."""
@@ -156,11 +156,11 @@ class Shelf:
         """Return (prompt, examples, answers, tokens, check) of every row of some prompts."""
         from sqlalchemy import bindparam, select
 
+        from promptgym.scoring.store.database import among
         from promptgym.scoring.store.database import answers as t
 
         query = select(t.c.prompt, t.c.examples, t.c.answers, t.c.tokens, t.c.check).where(
-            t.c.setting == bindparam("setting"),
-            t.c.prompt.in_(bindparam("prompts", expanding=True)),
+            t.c.setting == bindparam("setting"), among(t.c.prompt, "prompts", connection)
         )
         out: list[Any] = []
         for start in range(0, len(keys), CHUNK):

@@ -1,0 +1,308 @@
+"""PRewrite (Kong et al., ACL 2024): train a language model to rewrite a prompt, by its reward.
+
+**Policy.** A language model reads the draft in a meta-prompt and writes another prompt. The reward
+is what the frozen target model does with it on the training split.
+
+**Update.** The paper uses PPO with a penalty on the KL divergence from the model it started with.
+TRL has no PPO any more; here it is GRPO (Shao et al. 2024; the default) or RLOO (Ahmadian et al.
+2024), whose baselines are the other rewrites of a group instead of a learned value:
+
+    GRPO   A_i = (r_i - mean r) / std r;   loss = clipped policy gradient + kl * KL(policy || start)
+    RLOO   A_i = r'_i - mean of the others' r',   r' = r - kl * log(policy / start)
+
+RLOO has the penalty in the reward, as the paper's PPO has; GRPO has it in the loss.
+
+**Answer.** PRewrite-I is the trained model's one greedy rewrite; PRewrite-S the best on dev of K=10
+samples. Both stand beside the best prompt found on the way, which dev chooses by the rule of all
+methods.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from transformers import PrinterCallback, TrainerCallback
+from transformers.trainer_utils import SaveStrategy
+
+from promptgym.agents.agent import configured
+from promptgym.agents.checkpoint import Tensors
+from promptgym.agents.collapse import batch_statistics
+from promptgym.agents.rewriting import RewriterAgent
+from promptgym.agents.writer import lora_config, quiet
+from promptgym.errors import ConfigError
+from promptgym.integrations.trl import on_main
+from promptgym.problem import Problem
+from promptgym.prompts import Prompt
+from promptgym.search import Selection
+from promptgym.types import JSON, FloatArray
+
+LOGGED = ("loss", "kl", "grad_norm", "learning_rate")  # of TRL's statistics
+
+
+@dataclass(frozen=True)
+class PRewriteConfig:
+    """Hyperparameters; K and the meta-prompt are the paper's.
+
+    Its learning rate, KL weight and batch are not known to us; `default` is what learns on the
+    embedded rewriter, `chat` a start for chat models. `frozen` is the control: the same rewriter,
+    samples and choice on dev without training, until the budget is spent.
+
+    Attributes:
+        algorithm: "grpo" or "rloo".
+        rewriter: "tiny-rewriter" (embedded) or "hf:NAME_OR_FOLDER".
+        rewriter_options: further arguments of `from_pretrained`.
+        steps: updates at most; the budget may end training earlier.
+        group: rewrites of one draft that are compared with one another.
+        drafts: groups of an update.
+        start: the draft: "initial" (the problem's), or "manual" (one of the task's, drawn).
+        meta_prompt: what the rewriter is asked, with a slot {prompt}; None for the paper's (for the
+            embedded rewriter, what that was taught).
+        learning_rate: of AdamW.
+        kl: weight of the KL penalty; 0 has none, and no reference model.
+        temperature: of the draws.
+        max_tokens: longest rewrite in tokens.
+        max_characters: longest rewrite in characters; what is longer is cut.
+        samples: K of PRewrite-S.
+        memory: do not ask again for prompts whose scores are known.
+        micro_batch: rewrites of one backward pass and process; None for all.
+        lora: arguments of peft's LoraConfig, for low-rank adapters; None trains all weights.
+        trainer: further arguments of TRL's GRPOConfig or RLOOConfig, e.g. `{"use_vllm": true}`;
+            they win over all of these.
+        log_every: steps between two rows of the statistics kept in the result.
+        checkpoint_every: steps between two checkpoints.
+    """
+
+    algorithm: Literal["grpo", "rloo"] = "grpo"
+    rewriter: str = "tiny-rewriter"
+    rewriter_options: dict[str, Any] = field(default_factory=dict)
+    steps: int = 120
+    group: int = 16
+    drafts: int = 2
+    start: Literal["initial", "manual"] = "initial"
+    meta_prompt: str | None = None
+    learning_rate: float = 5e-4
+    kl: float = 0.01
+    temperature: float = 1.0
+    max_tokens: int = 16
+    max_characters: int = 160
+    samples: int = 10
+    memory: bool = True
+    micro_batch: int | None = None
+    lora: dict[str, Any] | None = None
+    trainer: dict[str, Any] = field(default_factory=dict)
+    log_every: int = 1
+    checkpoint_every: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work."""
+        if self.algorithm not in ("grpo", "rloo"):
+            raise ConfigError(
+                f"prewrite: algorithm must be 'grpo' or 'rloo', got {self.algorithm!r}"
+            )
+        counts = ("steps", "drafts", "max_tokens", "max_characters", "samples", "log_every")
+        for name in (*counts, "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"prewrite: {name} must be at least 1, got {getattr(self, name)}")
+        if self.group < 2:
+            raise ConfigError(f"prewrite: a group has at least 2 rewrites, got {self.group}")
+        if self.kl < 0 or self.temperature <= 0:
+            raise ConfigError(
+                f"prewrite: kl must be >= 0 and temperature > 0, got {self.kl} and "
+                f"{self.temperature}"
+            )
+
+
+PRESETS: dict[str, PRewriteConfig] = {
+    "default": PRewriteConfig(),
+    "frozen": PRewriteConfig(learning_rate=0.0, kl=0.0, steps=1000),
+    "chat": PRewriteConfig(
+        rewriter="hf:Qwen/Qwen3-0.6B",
+        group=8,
+        drafts=4,
+        learning_rate=1e-5,
+        kl=0.04,
+        max_tokens=256,
+        max_characters=2000,
+        micro_batch=8,
+        lora={"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
+    ),
+}
+
+
+class PRewrite(RewriterAgent):
+    """PRewrite as an agent: `learn`, `predict`, `save`, `load`, `optimize`.
+
+    The paper's rewards are `reward="accuracy"` (of generated answers: exact match), "f1",
+    "answer_perplexity" and `Weighted` sums of them; they are the problem's, as all rewards are.
+
+    As TRL does, learning seeds the process's random generators (random, numpy, torch). Checkpoints
+    are the trainer's own folders, beside the agent's file, which names the one it belongs to.
+    """
+
+    name: ClassVar[str] = "prewrite"
+    title: ClassVar[str] = "PRewrite"
+    distributed: ClassVar[bool] = True
+    config: PRewriteConfig
+
+    def __init__(self, preset: str = "default", **options: Any) -> None:
+        """Take a preset and what is to differ from it.
+
+        Raises:
+            ConfigError: for an unknown preset or option.
+        """
+        super().__init__()
+        self.config = configured(self.name, PRESETS, preset, options)
+        self._seed, self._saved = 0, ""
+
+    def _check(self, problem: Problem) -> None:
+        """Refuse what TRL does not take, and batches that these processes cannot divide."""
+        super()._check(problem)
+        with quiet():
+            self._arguments()
+
+    def _rows(self) -> int:
+        """Return the drafts of all steps, in order."""
+        return self.config.steps * self.config.drafts
+
+    def _prepare(self, problem: Problem, selection: Selection | None, seed: int) -> None:
+        """Make everything anew; the trainer is made when training begins."""
+        super()._prepare(problem, selection, seed)
+        self._seed, self._saved = seed, ""
+
+    def _train(self, problem: Problem, selection: Selection | None, file: Path | None) -> None:
+        """Let TRL train from the last checkpoint, until the steps or the budget are spent."""
+        with quiet(), tempfile.TemporaryDirectory() as nowhere:
+            args = self._arguments()
+            place = nowhere if file is None else str(file.parent / f"{self.name}-trainer")
+            resume = f"{place}/{self._saved}" if self._saved else None
+            saves = "no" if file is None else "steps"
+            # Where the main process keeps its checkpoints and goes on from, all processes do.
+            args.output_dir, args.save_strategy, resume, left = on_main(
+                lambda _: (place, SaveStrategy(saves), resume, self.config.steps - self.step), []
+            )
+            trainer = self._trainer(args)
+            trainer.add_callback(_Progress(partial(self._updated, problem), file, self))
+            if left:
+                trainer.train(resume_from_checkpoint=resume)
+            elif resume is not None:
+                trainer._load_from_checkpoint(resume)
+            self.writer.model = trainer.accelerator.unwrap_model(trainer.model)
+        self.writer.model.eval()
+
+    def _updated(self, problem: Problem, logs: JSON) -> None:
+        """Log an update: TRL's numbers, the batch's, and what may be wrong with its prompts."""
+        transitions = self.episodes.transitions
+        prompts = [Prompt(t.info["prompt"]) for t in transitions]
+        rewards: FloatArray = np.array([t.info.get("prompt_reward", np.nan) for t in transitions])
+        row = {name: logs.get(name) for name in LOGGED}
+        row |= batch_statistics([p.words for p in prompts], rewards, logs.get("entropy", np.nan))
+        row |= self.guards.statistics(prompts)
+        keep = self.step == 0 or (self.step + 1) % self.config.log_every == 0
+        problem.events.emit("policy", **self._count(problem, row, keep=keep))
+
+    def _batches(self) -> tuple[int, int]:
+        """Return rewrites of a backward pass and process, and backward passes of an update.
+
+        Raises:
+            ConfigError: if the batch cannot be divided so.
+        """
+        c, processes = self.config, int(os.environ.get("WORLD_SIZE", "1"))
+        total = c.group * c.drafts
+        each = total // processes if c.micro_batch is None else c.micro_batch
+        if each < 1 or total % (each * processes):
+            raise ConfigError(
+                f"prewrite: {c.drafts} drafts x {c.group} rewrites cannot be divided into "
+                f"{processes} processes x micro_batch {each}; choose others"
+            )
+        return each, total // (each * processes)
+
+    def _arguments(self) -> Any:
+        """Return TRL's configuration.
+
+        Raises:
+            ConfigError: for an argument that TRL does not have, or refuses.
+        """
+        from trl import GRPOConfig, RLOOConfig
+
+        c = self.config
+        each, passes = self._batches()
+        gpu = torch.cuda.is_available()
+        arguments: JSON = {
+            "max_steps": c.steps,
+            "per_device_train_batch_size": each,
+            "gradient_accumulation_steps": passes,
+            "num_generations": c.group,
+            "max_completion_length": c.max_tokens,
+            "learning_rate": c.learning_rate,
+            "lr_scheduler_type": "constant",
+            "beta": c.kl,
+            "temperature": c.temperature,
+            "shuffle_dataset": False,
+            "seed": self._seed,
+            "use_cpu": not gpu,
+            "bf16": gpu and torch.cuda.is_bf16_supported(),
+            "gradient_checkpointing": False,
+            "ddp_find_unused_parameters": False,
+            "logging_steps": 1,
+            "save_steps": c.checkpoint_every,
+            "save_total_limit": 2,
+            "report_to": "none",
+            "disable_tqdm": True,
+        }
+        kind = GRPOConfig if c.algorithm == "grpo" else RLOOConfig
+        if c.algorithm == "grpo":
+            arguments["loss_type"] = "grpo"  # the mean over a rewrite's tokens, then over rewrites
+        try:
+            return kind(**{**arguments, **c.trainer})
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"prewrite: {kind.__name__}: {error}") from None
+
+    def _trainer(self, args: Any) -> Any:
+        """Return TRL's trainer."""
+        from trl import GRPOTrainer, RLOOTrainer
+
+        kind = GRPOTrainer if self.config.algorithm == "grpo" else RLOOTrainer
+        lora = self.config.lora
+        trainer = kind(
+            model=self.writer.model,
+            processing_class=self.writer.tokenizer,
+            args=args,
+            peft_config=None if lora is None else lora_config(lora),
+            **self.episodes.single_turn(),
+        )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+    def _get_state(self) -> tuple[Tensors, JSON]:
+        """Return which of the trainer's checkpoints this is."""
+        return {}, {"trainer": f"checkpoint-{self.step}"}
+
+    def _set_state(self, tensors: Tensors, state: JSON) -> None:
+        """Remember it; `_train` goes on from there."""
+        self._saved = state["trainer"]
+
+
+class _Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untyped to mypy here
+    """Tells the agent of updates and of the trainer's checkpoints, on the main process."""
+
+    def __init__(self, updated: Any, file: Path | None, agent: PRewrite) -> None:
+        """Stand between trainer and agent."""
+        self.updated, self.file, self.agent = updated, file, agent
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
+        """Pass an update's numbers on; the summary at the end is none."""
+        if state.is_world_process_zero and logs and "reward" in logs:
+            self.updated(logs)
+
+    def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """Write the agent's part of a checkpoint, after the trainer's."""
+        # A step that the budget cut short is done again, from the checkpoint before it.
+        if state.is_world_process_zero and self.file is not None and not self.agent.episodes.spent:
+            self.agent._checkpoint(self.file)
