@@ -39,7 +39,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 CLIMBERS = ("climber", "climber of the reward")
 TASKS = ("review-author", "news-topic", "review-staff", "news-outcome")
-PROMPTS = 4000
+PROMPTS = 2000
 """The budget in prompts scored on the whole training split (queries = prompts x its size)."""
 RESAMPLES = 10_000
 Cell = tuple[str, str, int]
