@@ -111,7 +111,8 @@ class Writer:
         folder.mkdir(parents=True, exist_ok=True)
         for adapter in getattr(self.model, "peft_config", {}).values():
             adapter.base_model_name_or_path = about["options"]["rewriter"].removeprefix("hf:")
-        self.model.save_pretrained(folder)
+        with quiet():
+            self.model.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty form
         self.tokenizer.save_pretrained(folder)
         write_json(folder / ABOUT, {"agent": agent, "chat": self.chat, **about})
