@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from promptgym.llms.tiny.posterior import READINGS
 from promptgym.tasks.world import WORLD_TASKS, WorldTask, cues, generate
 
 FloatArray = npt.NDArray[np.float64]
@@ -110,9 +111,11 @@ def climb(
     return path
 
 
-def helpful(rng: random.Random, tier: str, count: int) -> Words:
-    """Helpful words of a task: careful ones, for the hard tier alternating with words of scope."""
-    groups = (tuple(cues.CARE), tuple(cues.SCOPE)) if tier == "hard" else (tuple(cues.CARE),)
+def helpful(rng: random.Random, question: str, count: int) -> Words:
+    """Helpful words: careful ones, alternating with words of scope where they count in pairs."""
+    groups = (
+        (tuple(cues.CARE), tuple(cues.SCOPE)) if READINGS[question].pair else (tuple(cues.CARE),)
+    )
     start = rng.randrange(len(groups))
     return [rng.choice(groups[(start + i) % len(groups)]) for i in range(count)]
 
@@ -120,12 +123,8 @@ def helpful(rng: random.Random, tier: str, count: int) -> Words:
 def search_best(split: Split, task: WorldTask, seed: int = 0, rounds: int = 40) -> Words:
     """The best of many random mixtures of the generator's own helpful words."""
     rng = random.Random(seed)
-    asked = [
-        word
-        for word, strength in cues.QUESTION_CUES[task.name.partition("-")[2]].items()
-        if strength >= 2
-    ]
-    tries = [[rng.choice(asked), *helpful(rng, task.tier, 4)] for _ in range(16 * rounds)]
+    asked = [word for word, strength in cues.QUESTION_CUES[task.question].items() if strength >= 2]
+    tries = [[rng.choice(asked), *helpful(rng, task.question, 4)] for _ in range(16 * rounds)]
     return tries[int(split(tries)[1].argmax())]
 
 
@@ -169,9 +168,9 @@ def landscape(
     out["random"] |= {"its_test": _figures(test([top])[0])[0], "prompt": " ".join(top)}
     for name, base in (
         ("staircase_manual", manual),
-        ("staircase_word", [task.name.partition("-")[2]]),
+        ("staircase_word", [task.question]),
     ):
-        levels = [[base + helpful(rng, task.tier, n) for _ in range(8)] for n in range(8)]
+        levels = [[base + helpful(rng, task.question, n) for _ in range(8)] for n in range(8)]
         out[name] = [round(float(test(level)[0].mean()), 3) for level in levels]
     before = [float(v[0]) for v in train([manual])]
     edits = [edited(rng, manual, task.vocabulary) for _ in range(600 // share)]

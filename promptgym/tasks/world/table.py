@@ -48,6 +48,10 @@ _HARD = (
     "Hard: careful words and words of scope help only together, two pairs or more; a word of one "
     "kind alone makes the reader doubt what was read: accuracy, likelihood and gap all fall."
 )
+_PAIRS = (
+    "Standard: careful words and words of scope help only together, as in the hard tier, but most "
+    "climbers of the likelihood find a pair."
+)
 _GENERATION = (
     "Generation: the answer's words are generated; several questions about the words compete for "
     "the prompt."
@@ -56,7 +60,7 @@ _DESCRIPTIONS = {
     "review-author": f"Did the author of a review like the product? {_STANDARD}",
     "review-critics": f"Did the critics a review mentions like the product? {_STANDARD}",
     "news-topic": f"Which topic is a news line about, whatever desk filed it? {_STANDARD}",
-    "review-price": f"Does a review find the price good? {_HARD}",
+    "review-price": f"Does a review find the price good? {_PAIRS}",
     "review-staff": f"Does a review find the staff good? {_HARD}",
     "news-outcome": f"Did the event in a news line end well? {_HARD}",
     "words-opposite": f"The opposite of the adjective in a list of words. {_GENERATION}",
