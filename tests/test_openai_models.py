@@ -27,8 +27,8 @@ from promptgym.prompts import Prompt
 from promptgym.tasks import load_task
 
 TEXTS = [
-    "<text> i loved the lovely story . <instruction> what is the opinion ? <answer>",
-    "<text> the dull film was terrible <instruction> what is the opinion ? <answer>",
+    "<text> forum story : i loved it . <instruction> what is the opinion of the author ? <answer>",
+    "<text> forum soup : i hated it . <instruction> what is the opinion of the author ? <answer>",
     "<text> river stone cloud <instruction> name the first word <answer>",
 ]
 LABELS = ["great", "terrible"]
