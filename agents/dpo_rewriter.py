@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from datasets import Dataset, disable_progress_bars, enable_progress_bars
+from datasets import Dataset
 from transformers import PrinterCallback
 
 from promptgym.agents.agent import configured
@@ -183,6 +183,7 @@ class DPORewriter(RewriterAgent):
         super().__init__()
         self.config = configured(self.name, PRESETS, preset, options)
         self.preferences = []
+        self._seed = 0
 
     def _check(self, problem: Problem) -> None:
         """Refuse what TRL does not take."""
@@ -316,12 +317,8 @@ class DPORewriter(RewriterAgent):
         if not len(data):
             return {"loss": None, "grad_norm": None, "accuracy": None}
         with quiet(), tempfile.TemporaryDirectory() as nowhere:
-            disable_progress_bars()
-            try:
-                trainer = self._trainer(data, nowhere)
-                trainer.train()
-            finally:
-                enable_progress_bars()
+            trainer = self._trainer(data, nowhere)
+            trainer.train()
         model = trainer.accelerator.unwrap_model(trainer.model)
         if "ref" in getattr(model, "peft_config", {}):
             model.delete_adapter("ref")
@@ -360,7 +357,7 @@ class DPORewriter(RewriterAgent):
 
         c = self.config
         arguments: JSON = {
-            **training_arguments(c.learning_rate, getattr(self, "_seed", 0) + number),
+            **training_arguments(c.learning_rate, self._seed + number),
             "output_dir": folder,
             "num_train_epochs": c.epochs,
             "per_device_train_batch_size": c.batch,

@@ -248,16 +248,19 @@ def _peft() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep from the terminal what transformers and TRL say to their own callers.
+    """Keep from the terminal what transformers, datasets and TRL say to their own callers.
 
     These are progress bars, deprecations, and TRL's warning of a completion without a reward, which
     is how a budget ends.
     """
+    from datasets import utils as datasets
     from transformers.utils import logging as transformers_logging
 
     trainers = [logging.getLogger(f"trl.trainer.{name}_trainer") for name in ("grpo", "rloo")]
     shown = transformers_logging.is_progress_bar_enabled()
+    mapped = not datasets.are_progress_bars_disabled()
     transformers_logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     for logger in trainers:
         logger.addFilter(_is_news)
     try:
@@ -269,6 +272,8 @@ def quiet() -> Iterator[None]:
             logger.removeFilter(_is_news)
         if shown:
             transformers_logging.enable_progress_bar()
+        if mapped:
+            datasets.enable_progress_bars()
 
 
 def _is_news(record: logging.LogRecord) -> bool:
