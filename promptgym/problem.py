@@ -67,6 +67,8 @@ class Problem:
             TaskError, TemplateError, ModelError, RewardError, ConfigError: the part that does not
                 fit.
         """
+        if not 0 <= max_failures <= 1:
+            raise ConfigError(f"max_failures is a share from 0 to 1, got {max_failures}")
         self.task = task.closed()
         if not task.train:
             raise TaskError(f"task {task.name!r} has no training examples")

@@ -123,6 +123,7 @@ def test_train_prints_a_table_and_plain_progress_lines(
     printed = capsys.readouterr()
     assert printed.out.splitlines()[0].split()[:2] == ["dev", "95"]
     assert "run folder: runs/data-random_tokens-1" in printed.out
+    assert printed.err.startswith("data: classification, 2 labels, accuracy; train ")
     assert "of 15,000 queries" in printed.err and "eta" in printed.err
     assert "\x1b" not in printed.err
 
@@ -199,6 +200,8 @@ REFUSED = {
     "train random_tokens --task author --reward '{1}'": "--reward '{1}' is not JSON",
     """train random_tokens --task author --reward '{"name":"gap","right":"x"}'""": "takes float",
     "train random_tokens --task author --template x": "has no {input}",
+    "train random_tokens --task author --template {input}": "has no {prompt}",
+    "train random_tokens --task author --max-failures 3": "a share from 0 to 1, got 3",
     "train random_tokens --task author --preset x": "is a baseline and has no presets",
     "train random_tokens --task author --labels a,b": "takes no labels",
     "train random_tokens --task author --seed -1": "--seed must be at least 0",
@@ -212,6 +215,9 @@ REFUSED = {
     "evaluate --run nowhere": "nowhere holds no run",
     "envs NoSuch-v0": "unknown environment 'NoSuch-v0'; known: PromptEdit-v0",
     "tasks show nothing": "unknown task 'nothing'",
+    "tasks landscape author --random-prompts 0": "n_random must be at least 1, got 0",
+    "tasks landscape author --climbers -1": "climbers must be at least 0, got -1",
+    "tasks landscape author --plot land.gif": "land.gif: no kind of picture; expected a name in",
 }
 
 

@@ -177,6 +177,13 @@ def test_tiers_ask_for_opposite_things(measured: Landscape) -> None:
     assert not replace(ideal(measured, None), climbs=between).passed
 
 
+def test_without_climbers_their_bar_is_not_measured(measured: Landscape) -> None:
+    land = replace(ideal(measured), climbs=())
+    bar = next(bar for bar in land.bars if "climbers" in bar.name)
+    assert bar.passed is None and bar.measured == "not asked for"
+    assert land.passed
+
+
 def test_plain_prompts_belong_between_chance_and_halfway_up() -> None:
     assert floor_range(2) == (0.5, 0.75)
     assert floor_range(4) == (0.25, 0.625)

@@ -196,20 +196,24 @@ def test_plain_display_prints_lines_without_control_characters() -> None:
     assert lines[1].endswith('"alpha beta gamma delta"')
 
 
-def test_a_warning_is_shown_at_once() -> None:
+def test_warnings_and_the_task_are_shown_at_once() -> None:
     stream = io.StringIO()
     with PlainDisplay({"queries": 200.0}, stream) as display:
         display.emit("warning", message="the policy\x1b[2J collapsed")
-    assert stream.getvalue() == "warning: the policy [2J collapsed\n"
+        display.emit("session", resume=False, task="data: free answer\x1b")
+    said = stream.getvalue().splitlines()
+    assert said == ["warning: the policy [2J collapsed", "data: free answer"]
 
 
 def test_live_display_draws_on_a_terminal() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80, color_system=None)
     with LiveDisplay({"queries": 200.0}, console) as display:
+        display.emit("session", resume=False, task="mine: free answer")
         problem = _problem(display)
         problem.score([problem.task.reference_prompts[0]])
     drawn = stream.getvalue()
+    assert "mine: free answer" in drawn
     assert "20 of 200 queries" in drawn
     assert "best prompt: alpha beta gamma delta" in drawn
 

@@ -30,7 +30,9 @@ app = typer.Typer(rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(help="A task's name, a data file or hub:NAME.")]
 Model = Annotated[str, typer.Option(help="The model whose landscape it is.")]
-Plot = Annotated[Path | None, typer.Option(help="Also draw a picture into this PNG file.")]
+Plot = Annotated[
+    Path | None, typer.Option(help="Also draw a picture into this file (.png, .svg or .pdf).")
+]
 Randoms = Annotated[int, typer.Option(help="How many random prompts are asked.")]
 Edits = Annotated[int, typer.Option(help="How many single edits of the manual prompt are asked.")]
 Climbers = Annotated[int, typer.Option(help="How many hill climbers are sent up; 0 for none.")]
@@ -147,7 +149,10 @@ def landscape(
 ) -> None:
     """Measure how a model's accuracy on a task depends on the prompt (minutes; asks test too)."""
     from promptgym.evaluation.landscape import landscape as survey
+    from promptgym.evaluation.landscape_view import check_picture
 
+    if plot is not None:
+        check_picture(plot)
     found = survey(
         task,
         model,

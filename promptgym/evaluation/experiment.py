@@ -23,7 +23,7 @@ from promptgym.runs.folder import RunFolder
 from promptgym.scoring import Budget
 from promptgym.scoring.store import CacheSpec
 from promptgym.search import Candidate, Optimizer, Result
-from promptgym.tasks import Task, load_task, split_hash
+from promptgym.tasks import Task, load_task, split_hash, summarize_task
 from promptgym.types import JSON
 
 
@@ -97,8 +97,12 @@ class Experiment:
         cache: CacheSpec = None,
         max_failures: float = 0.5,
     ) -> Problem:
-        """Put the problem together."""
-        return Problem(
+        """Put the problem together.
+
+        Raises:
+            ConfigError: for a template that shows no prompt; otherwise see `Problem`.
+        """
+        problem = Problem(
             task,
             model,
             reward=self.reward,
@@ -108,6 +112,12 @@ class Experiment:
             cache=cache,
             max_failures=max_failures,
         )
+        if not problem.template.has_prompt:
+            raise ConfigError(
+                f"template {problem.template.text!r} has no {{prompt}}: whatever is learned would "
+                "change nothing; say where the prompt stands"
+            )
+        return problem
 
     def config(self, task: Task, model: LanguageModel) -> JSON:
         """Return `config.json`: the experiment and the identity of the data and model it met."""
@@ -163,7 +173,9 @@ def run_experiment(
     problem.events = Tee(run.log, shown)
     with ExitStack() as stack:
         stack.enter_context(shown)
-        run.log.emit("session", promptgym=__version__, resume=resume)
+        problem.events.emit(
+            "session", promptgym=__version__, resume=resume, task=summarize_task(task)
+        )
         result = optimizer.optimize(
             problem, experiment.seed, checkpoint_dir=run.checkpoints, resume=resume
         )

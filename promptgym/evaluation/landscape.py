@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from promptgym.errors import TaskError
+from promptgym.errors import ConfigError, TaskError
 from promptgym.evaluation.survey import (
     GAP_RANGE,
     SOLVED,
@@ -175,7 +175,12 @@ def landscape(
 
     Raises:
         TaskError: if a split is empty or closed, or the tier unknown.
+        ConfigError: for a number of prompts, edits or climbers that measures nothing.
     """
+    least = {"n_random": 1, "n_edits": 1, "climbers": 0, "climb_prompts": 1}
+    for name, value in zip(least, (n_random, n_edits, climbers, climb_prompts), strict=True):
+        if value < least[name]:
+            raise ConfigError(f"landscape: {name} must be at least {least[name]}, got {value}")
     if isinstance(task, str):
         task = load_task(task, **(task_options or {}))
     if rewriter == "auto":
@@ -323,6 +328,9 @@ def _climber_bar(climbs: Sequence[Climb], best: Known, tier: str | None) -> Bar:
         "hard": f"hard: under {STUCK:.2f} on test in at least {needed}, "
         f"though a prompt with >= {SOLVED:.2f} is known",
     }
+    required = "; or ".join(texts[name] for name in ([tier] if tier else TIERS))
+    if not climbs:
+        return Bar("hill climbers on the margin", "not asked for", required, None, counts=False)
     finals = " ".join(f"{c.final.test:.2f}@{c.asked}" for c in climbs)
     wanted = [tier] if tier else list(TIERS)
     holds = [name for name in wanted if ok[name]]
@@ -331,7 +339,7 @@ def _climber_bar(climbs: Sequence[Climb], best: Known, tier: str | None) -> Bar:
         f"{len(climbs)} hill climbers on the margin",
         f"{finals} prompts; {arrived} arrived{note}, {stuck} stuck"
         + ("" if tier else f" ({holds[0] if holds else 'neither tier'})"),
-        "; or ".join(texts[name] for name in wanted),
+        required,
         bool(holds),
     )
 

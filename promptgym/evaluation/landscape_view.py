@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from promptgym.errors import ConfigError
 from promptgym.types import FloatArray
 
 if TYPE_CHECKING:
     from promptgym.evaluation.landscape import Landscape
+
+PICTURES = (".png", ".svg", ".pdf")
 
 _MARKS = {True: "pass", False: "FAIL", None: "-"}
 _BLOCKS = " ▏▎▍▌▋▊▉█"
@@ -56,8 +59,23 @@ def histogram(values: FloatArray, bins: int = 20) -> list[str]:
     ]
 
 
+def check_picture(path: Path) -> None:
+    """Refuse a file that no picture can be drawn into: asked before minutes are spent on one.
+
+    Raises:
+        ConfigError: for another ending than .png, .svg or .pdf.
+    """
+    if path.suffix.lower() not in PICTURES:
+        raise ConfigError(f"{path}: no kind of picture; expected a name in {', '.join(PICTURES)}")
+
+
 def plot(land: Landscape, path: Path) -> Path:
-    """Draw four panels: random prompts, staircase, edits, climbers."""
+    """Draw four panels: random prompts, staircase, edits, climbers.
+
+    Raises:
+        ConfigError: for another ending than .png, .svg or .pdf.
+    """
+    check_picture(path)
     # Without pyplot: no global state, no display needed, any thread will do.
     from matplotlib.figure import Figure
 

@@ -92,6 +92,11 @@ class Template:
         return "mask" in _names(_segments(self.text, "template"))
 
     @property
+    def has_prompt(self) -> bool:
+        """Whether the instruction is rendered at all."""
+        return "prompt" in _names(_segments(self.text, "template"))
+
+    @property
     def has_demonstrations(self) -> bool:
         """Whether demonstrations are rendered at all."""
         return "demonstrations" in _names(_segments(self.text, "template"))

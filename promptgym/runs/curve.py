@@ -93,7 +93,7 @@ def write_png(curve: Curve, path: Path, title: str = "") -> None:
         axes.axhline(level, color="0.3", lw=1, ls=dash, label=f"dev, {name}")
     axes.set(xlabel="queries (prompt x example)", ylabel=curve.metric, title=title, xlim=(0, None))
     axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", fontsize="small")
+    figure.legend(loc="outside lower center", ncols=5, fontsize="small", frameon=False)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     figure.savefig(temporary, dpi=144, format="png")
     os.replace(temporary, path)

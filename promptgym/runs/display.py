@@ -51,6 +51,7 @@ class Standing:
         dev: dev metric of the incumbent.
         prompt: the incumbent; before the first choice on dev, the best by reward.
         failures: failed evaluations so far in this session, by kind.
+        task: a line about the task.
         warning: the last warning of the method, e.g. that its policy collapsed.
     """
 
@@ -61,6 +62,7 @@ class Standing:
     dev: float | None = None
     prompt: Prompt | None = None
     failures: Counter[str] = field(default_factory=Counter)
+    task: str = ""
     warning: str = ""
     _since: tuple[float, float] | None = None  # clock and fraction at the first event
 
@@ -87,6 +89,8 @@ class Standing:
         elif kind == "incumbent":
             self.dev = fields.get("dev")
             self.prompt = Prompt.of(fields["prompt"])
+        elif kind == "session":
+            self.task = str(fields.get("task", ""))
         elif kind == "warning":
             self.warning = str(fields["message"])
 
@@ -157,7 +161,7 @@ class Display(Protocol):
 
 
 class LiveDisplay:
-    """A bar and two lines, redrawn in place on a terminal."""
+    """A bar and a few lines, redrawn in place on a terminal."""
 
     def __init__(self, budget: Mapping[str, float], console: Console) -> None:
         """Prepare; nothing is drawn before `with`."""
@@ -175,7 +179,8 @@ class LiveDisplay:
         width = max(20, min(100, self._console.width - 2))
         bar = ProgressBar(total=1.0, completed=s.fraction, width=min(40, width))
         head = f"{s.spending()} | {s.fraction:.0%} | eta {clock(s.eta)}"
-        lines = [Text(one_line(head, width)), Text(one_line(s.summary(), width))]
+        lines = [Text(one_line(s.task, width))] if s.task else []
+        lines += [Text(one_line(head, width)), Text(one_line(s.summary(), width))]
         if s.prompt is not None:
             lines.append(Text(f"best prompt: {s.prompt_line(width - 13)}", style="bold"))
         if s.warning:
@@ -204,8 +209,10 @@ class PlainDisplay:
         self._shown = ""
 
     def emit(self, kind: str, **fields: Any) -> None:
-        """Take one event and print a line if one is due; warnings at once."""
+        """Take one event and print a line if one is due; task and warnings at once."""
         self.standing.take(kind, fields)
+        if kind == "session" and self.standing.task:
+            print(one_line(self.standing.task, 500), file=self._stream, flush=True)
         if kind == "warning":
             print(f"warning: {one_line(self.standing.warning, 500)}", file=self._stream, flush=True)
         if time.monotonic() >= self._next and self.standing.spent:

@@ -1,6 +1,6 @@
 """Tasks: examples, labels, metrics and splits; bundled ones and loaders for your own."""
 
-from promptgym.tasks.catalog import TaskInfo, describe_task, list_tasks
+from promptgym.tasks.catalog import TaskInfo, describe_task, list_tasks, summarize_task
 from promptgym.tasks.definition import Definition
 from promptgym.tasks.definitions import DEFINITIONS
 from promptgym.tasks.loaders import load_task
@@ -22,4 +22,5 @@ __all__ = [
     "list_tasks",
     "load_task",
     "split_hash",
+    "summarize_task",
 ]

@@ -48,6 +48,12 @@ def kind_of(labels: tuple[str, ...] | None) -> str:
     return f"classification, {len(labels)} labels" if labels else "free answer"
 
 
+def summarize_task(task: Task) -> str:
+    """Return one line about a task: its kind, its metric and the sizes of its splits."""
+    sizes = ", ".join(f"{split} {len(split_of(task, split))}" for split in SPLITS)
+    return f"{task.name}: {kind_of(task.labels)}, {task.metric.name}; {sizes}"
+
+
 def describe_task(task: Task) -> JSON:
     """Return what a task is, as plain JSON values.
 
