@@ -27,7 +27,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch.nn.functional import mse_loss
 
 from promptgym.agents.agent import configured
 from promptgym.agents.base import PolicyAgent
@@ -49,6 +48,7 @@ from promptgym.agents.rlprompt_policy import (
     token_actions,
     word_actions,
 )
+from promptgym.agents.soft_q import soft_q_loss
 from promptgym.errors import ConfigError, PromptGymError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
@@ -71,6 +71,8 @@ class RLPromptConfig:
         gains: Xavier-uniform gain of its first and second layer.
         biases: initial bias of both.
         top_k: sample among the k likeliest words; 0 among all.
+        explore: share of the budget over which all words are alike likely, whatever has been
+            learned; published: 0.
         tau: Polyak rate of the target network, moved at every update.
         stabilizer: what is done to a batch's rewards, see `promptgym.rewards.stabilizers`;
             published: z-score over the batch, then [0, 1] onto [0, 5], that is 5 z.
@@ -105,6 +107,7 @@ class RLPromptConfig:
     gains: tuple[float, float] = (1e-4, 1e-4)
     biases: tuple[float, float] = (-1e-4, -1e-4)
     top_k: int = 256
+    explore: float = 0.0
     tau: float = 0.001
     stabilizer: tuple[str | dict[str, Any], ...] = ("batch_z", "affine")
     centre: bool = False
@@ -130,6 +133,8 @@ class RLPromptConfig:
         for name in counts:
             if getattr(self, name) < 1:
                 raise ConfigError(f"rlprompt: {name} must be at least 1, got {getattr(self, name)}")
+        if not 0.0 <= self.explore <= 1.0:
+            raise ConfigError(f"rlprompt: explore must be a share in [0, 1], got {self.explore}")
         if self.updates > 1 and not self.replay:
             raise ConfigError("rlprompt: updates after the first need replay, which is 0")
         if self.vocabulary not in ("policy", "problem"):
@@ -145,6 +150,7 @@ PRESETS: dict[str, RLPromptConfig] = {
         gains=(1.0, 1e-4),
         biases=(0.0, 0.0),
         top_k=0,
+        explore=0.25,
         learning_rate=1e-3,
         stabilizer=("fixed_scale", "affine"),
         centre=True,
@@ -155,53 +161,6 @@ PRESETS: dict[str, RLPromptConfig] = {
         vocabulary="problem",
     ),
 }
-
-
-def soft_q_loss(
-    logits: torch.Tensor,
-    target_logits: torch.Tensor,
-    actions: torch.Tensor,
-    rewards: torch.Tensor,
-    *,
-    prior: float = 0.0,
-    reversed_halves: float | None = None,
-) -> torch.Tensor:
-    """RLPrompt's loss: the mean of v2 and v3, summed over words, averaged over prompts.
-
-    Args:
-        logits: Q-values of the online network, shape (B, T, A).
-        target_logits: of the target network, shape (B, T, A).
-        actions: the words written, shape (B, T).
-        rewards: shaped rewards of the prompts, shape (B,).
-        prior: subtracted from the soft values V (ln A centres them on a uniform prior).
-        reversed_halves: weight of the forward direction; None for it alone.
-
-    Returns:
-        A scalar.
-    """
-    forward = _v2_v3(logits, target_logits, actions, rewards, prior)
-    if reversed_halves is None:
-        return forward
-    backward = _v2_v3(target_logits, logits, actions, rewards, prior)
-    return reversed_halves * forward + (1 - reversed_halves) * backward
-
-
-def _v2_v3(
-    logits: torch.Tensor,
-    target_logits: torch.Tensor,
-    actions: torch.Tensor,
-    rewards: torch.Tensor,
-    prior: float,
-) -> torch.Tensor:
-    """Return the forward direction of `soft_q_loss`."""
-    q = logits.gather(-1, actions[..., None])[..., 0]
-    advantage = q - (logits.logsumexp(-1) - prior)
-    value = target_logits.logsumexp(-1) - prior
-    following = torch.cat([value[:, 1:], rewards[:, None]], dim=1)
-    v2 = mse_loss(advantage, following - value, reduction="none")
-    to_go = advantage.flip(1).cumsum(1).flip(1)
-    v3 = mse_loss(to_go, rewards[:, None] - value, reduction="none")
-    return ((v2 + v3) / 2).sum(1).mean()
 
 
 class RLPrompt(PolicyAgent):
@@ -250,7 +209,10 @@ class RLPrompt(PolicyAgent):
         """Sample a batch, have it scored, update once; look at the greedy prompt now and then."""
         c = self.config
         self._drawn = self.generator.get_state()
-        rollout = self.policy.rollout(c.batch, c.length, self.generator, top_k=c.top_k)
+        uniform = self._progress(problem) < c.explore
+        rollout = self.policy.rollout(
+            c.batch, c.length, self.generator, top_k=c.top_k, uniform=uniform
+        )
         rewards = self._ask(problem, selection, self._prompts(rollout.actions))
         if c.greedy_every and self.step % c.greedy_every == 0:
             self._ask(problem, selection, [p for p in self.predict() if p not in self.known])

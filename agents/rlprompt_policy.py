@@ -168,6 +168,7 @@ class PolicyLM(nn.Module):
         generator: torch.Generator | None,
         *,
         top_k: int = 0,
+        uniform: bool = False,
     ) -> Rollout:
         """Write `n` prompts of `length` words.
 
@@ -176,12 +177,17 @@ class PolicyLM(nn.Module):
             length: words of each.
             generator: source of chance; None takes the likeliest word each time.
             top_k: sample among the k likeliest actions; 0 among all.
+            uniform: sample all actions alike often.
         """
         tokens, cache = self._source.expand(n, -1), None
         actions, states = [], []
         for _ in range(length):
             state, cache = self._advance(tokens, cache)
-            action = choose(self.logits(state), generator, top_k)
+            logits = self.logits(state)
+            if uniform:
+                action = choose(torch.zeros_like(logits), generator)
+            else:
+                action = choose(logits, generator, top_k)
             states.append(state)
             actions.append(action)
             tokens = self._ids[action][:, None]

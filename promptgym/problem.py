@@ -208,12 +208,38 @@ def make_problem(
     Raises:
         TaskError, TemplateError, ModelError, RewardError, ConfigError: the part that does not fit.
     """
+    return Problem(
+        the_task(task, **(task_options or {})), the_model(model, **(model_options or {})), **options
+    )
+
+
+def the_task(task: str | Path | Task, **options: Any) -> Task:
+    """Return a task: the one given, or what `load_task` makes of a name or path and options.
+
+    Raises:
+        ConfigError: for something else, or options beside a task.
+        TaskError: see `load_task`.
+    """
     if isinstance(task, (str, Path)):
-        task = load_task(task, **(task_options or {}))
-    if isinstance(model, str):
-        model = load_model(model, **(model_options or {}))
+        return load_task(task, **options)
     if not isinstance(task, Task):
         raise ConfigError(f"task must be a Task or what load_task takes, got {task!r}")
+    if options:
+        raise ConfigError(f"task {task.name!r} is loaded already and takes no {sorted(options)}")
+    return task
+
+
+def the_model(model: str | LanguageModel, **options: Any) -> LanguageModel:
+    """Return a model: the one given, or what `load_model` makes of a name and options.
+
+    Raises:
+        ConfigError: for something else, or options beside a model.
+        ModelError: see `load_model`.
+    """
+    if isinstance(model, str):
+        return load_model(model, **options)
     if not hasattr(model, "label_logprobs"):
         raise ConfigError(f"model must be a model or what load_model takes, got {model!r}")
-    return Problem(task, model, **options)
+    if options:
+        raise ConfigError(f"model {model.name!r} is loaded already and takes no {sorted(options)}")
+    return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from promptgym.errors import TaskError
+from promptgym.errors import ConfigError, PromptGymError, TaskError
 from promptgym.evaluation import (
     bootstrap,
     compare,
@@ -24,7 +25,8 @@ from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.tasks import get_metric
 from promptgym.testing import TransparentModel, transparent_task
-from promptgym.types import FloatArray
+from promptgym.testing.transparent import LABELS
+from promptgym.types import JSON, FloatArray
 
 GOOD, POOR = "alpha beta gamma delta", "one two"
 
@@ -162,6 +164,52 @@ def test_balanced_metrics_and_graded_ones_get_a_bootstrap() -> None:
     result = evaluate("alpha beta", task, TransparentModel())
     assert result.method == "bca"
     assert result.low[0] <= result.mean[0] <= result.high[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"prompts": []}, "there are no prompts"),
+        ({"prompts": 5}, "expected a prompt, a string or a dict, got int"),
+        ({"task": None}, "task must be a Task or what load_task takes, got None"),
+        ({"model": None}, "model must be a model or what load_model takes, got None"),
+        ({"task_options": {"seed": 1}}, r"loaded already and takes no \['seed'\]"),
+        ({"limit": 0}, "limit must be at least 1"),
+        ({"limit": 0.5}, "limit takes int or None, got 0.5"),
+        ({"confidence": 95}, "confidence must lie between 0 and 1"),
+        ({"resamples": 0}, "resamples be at least 1"),
+        ({"batchsize": 4}, "no argument 'batchsize'; did you mean 'batch_size'?"),
+        ({"ledger": None}, "no argument 'ledger'"),
+    ],
+)
+def test_a_mistake_is_named_before_the_model_is_asked(changes: JSON, said: str) -> None:
+    model = TransparentModel()
+    options = {"prompts": "alpha", "task": transparent_task(), "model": model, **changes}
+    with pytest.raises(PromptGymError, match=said):
+        evaluate(**options)
+    assert model.calls == 0
+
+
+def test_a_data_file_is_a_task_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    rows = (f"{i} {LABELS[i % 2]},{LABELS[i % 2]}\n" for i in range(20))
+    path.write_text("text,label\n" + "".join(rows))
+    found = [evaluate("alpha", task, TransparentModel()) for task in (path, str(path))]
+    assert found[0].task == "data" and np.array_equal(found[0].values, found[1].values)
+
+
+def test_compare_names_a_prompt_that_there_is_not() -> None:
+    found = evaluate(["alpha", "beta"], transparent_task(), TransparentModel())
+    with pytest.raises(ConfigError, match="no prompt 2 among 2"):
+        compare(found, found, rows=(0, 2))
+
+
+def test_intervals_refuse_what_has_none() -> None:
+    with pytest.raises(ValueError, match="between 0 and n"):
+        wilson(np.array([11.0]), np.array([10.0]))
+    for values, resamples in ((np.ones((1, 3)), 0), (np.ones((1, 0)), 10)):
+        with pytest.raises(ValueError, match="at least one resample and one example"):
+            bootstrap(values, resamples=resamples)
 
 
 def test_a_limit_takes_the_first_examples() -> None:

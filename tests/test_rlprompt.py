@@ -100,6 +100,19 @@ def test_sharpening_makes_the_policy_surer(policy_lm: str) -> None:
     assert sharp.log[-1]["reward_mean"] > plain.log[-1]["reward_mean"]
 
 
+def test_exploring_asks_about_the_same_prompts_whatever_is_learned(policy_lm: str) -> None:
+    asked: dict[float, list[tuple[int, ...]]] = {}
+    for rate in (1e-3, 0.0):
+        agent = RLPrompt("repaired", policy_lm=policy_lm, learning_rate=rate, steps=12, explore=1.0)
+        agent.learn(make(), seed=0)
+        asked[rate] = list(agent.past)
+    assert asked[1e-3] == asked[0.0] and len(asked[0.0]) > 100
+    words = np.bincount(np.ravel(asked[0.0]))
+    assert words.max() < 0.1 * words.sum()
+    with pytest.raises(ConfigError, match="explore"):
+        RLPrompt(explore=2.0)
+
+
 def test_prompts_that_failed_take_no_part(policy_lm: str) -> None:
     class Silent(TransparentModel):
         def label_logprobs(self, texts: Any, labels: Any) -> Any:

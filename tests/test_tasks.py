@@ -60,11 +60,17 @@ def task(**changes: object) -> Task:
         ({"verbalizers": {"no": "bad"}}, "verbalizers are given for"),
         ({"verbalizers": {"no": "bad", "yes": "bad "}}, "stands for 'no' already"),
         ({"verbalizers": {"no": "bad", "yes": " "}}, "which is empty"),
+        ({"template": "{input} {prompt}"}, "expected a Template, got '{input} {prompt}'"),
     ],
 )
 def test_an_unsound_task_cannot_be_made(changes: dict[str, object], said: str) -> None:
     with pytest.raises(TaskError, match=said):
         task(**changes)
+
+
+def test_lists_become_tuples() -> None:
+    made = task(train=list(rows(("a", "no"))), labels=["no", "yes"])
+    assert made.labels == ("no", "yes") and isinstance(made.train, tuple)
 
 
 def test_the_test_split_is_closed_in_a_problem() -> None:

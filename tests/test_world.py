@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from promptgym.llms.tiny import posterior
 from promptgym.llms.tiny.grammar import FRAMES, PHRASES
+from promptgym.llms.tiny.measure import FloatArray, Split
 from promptgym.tasks.world import (
     DEMONSTRATION,
     MASKED_TEMPLATE,
@@ -111,26 +113,30 @@ def test_answer_distributions_sum_to_one() -> None:
             assert min(distribution.values()) > 0.0
 
 
-def test_hard_tier_needs_both_kinds_of_words_and_one_kind_does_harm() -> None:
-    task = WORLD_TASKS["review-staff"]
-    items = [item for item, _ in generate_items(task.name, 200, seed=7)]
-    prompts = [
-        "staff",
-        "staff carefully",
-        "staff carefully closely",
-        "staff context clause",
-        "staff not carefully",
-        "staff carefully context",
-        "staff carefully context closely clause",
-    ]
-    beliefs = posterior.believe(
-        task.family,
-        posterior.strengths([p.split() for p in prompts]),
-        items,
-    )
-    careful = beliefs.weight[:, :, beliefs.questions.index("staff"), 0].mean(axis=1)
-    plain, *alone, pair, pairs = careful
-    assert max(alone) < 0.8 * plain < plain < pair < 0.8 * pairs
+@pytest.mark.parametrize("name", [n for n, t in WORLD_TASKS.items() if t.tier == "hard"])
+def test_hard_tier_needs_both_kinds_of_words_and_one_kind_does_harm(name: str) -> None:
+    """For the oracle no single helpful word leads anywhere, whatever is climbed; pairs do."""
+    task = WORLD_TASKS[name]
+    pairs = generate_items(name, 200, seed=7)
+    labels = task.labels or ()
+
+    def score(prompts: Sequence[list[str]]) -> FloatArray:
+        items = [item for item, _ in pairs]
+        shares = posterior.label_probabilities(
+            task.family, posterior.strengths(prompts), items, labels
+        )
+        return np.log(shares)
+
+    split = Split(score, [labels.index(target) for _, target in pairs])
+    base = [task.question]
+    alone = [[*base, word] for word in (*cues.CARE, *cues.SCOPE)]
+    accuracy, reward, margin = (values[1:] - values[0] for values in split([base, *alone]))
+    assert max(accuracy.max(), margin.max(), reward.max()) < 0
+    words = ["carefully", "context", "closely", "clause"]
+    accuracy, reward, margin = split([[*base, *words[:n]] for n in (0, 2, 4)])
+    assert accuracy[0] < accuracy[1] < accuracy[2] - 0.1
+    assert reward[0] < reward[1] < reward[2] - 50
+    assert margin[2] > margin[0] + 0.2
 
 
 def test_flips_turn_round_the_next_word() -> None:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from promptgym.arguments import check_arguments, checked, hints
 from promptgym.errors import ConfigError, TaskError
 from promptgym.evaluation.intervals import Difference, bootstrap, paired_bootstrap, wilson
-from promptgym.llms import LanguageModel, load_model
-from promptgym.problem import Problem, choose_template
+from promptgym.llms import LanguageModel
+from promptgym.problem import Problem, choose_template, the_model, the_task
 from promptgym.prompts import Example, Prompt, Template
 from promptgym.rewards import Reward, RewardSpec, make_reward
 from promptgym.scoring import Ledger, Scorer, Scores
 from promptgym.scoring.store import CacheSpec, open_store
-from promptgym.tasks import Task, load_task
+from promptgym.tasks import Task
 from promptgym.types import JSON, FloatArray, IntArray
 
 PromptLike = Prompt | str | dict[str, Any]
+
+_OWN = ("task", "model", "template", "ledger", "store")
+"""Arguments of `Scorer` that `evaluate` fills in itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +115,10 @@ class Evaluation:
         }
 
 
+@checked(ConfigError)
 def evaluate(
     prompts: PromptLike | Sequence[PromptLike],
-    task: str | Task,
+    task: str | Path | Task,
     model: str | LanguageModel,
     *,
     split: str = "test",
@@ -150,22 +156,31 @@ def evaluate(
 
     Raises:
         TaskError: if the split is unknown, empty, or closed (the task of a `Problem`).
-        ConfigError: for a limit below 1.
+        ConfigError: for no prompts, a limit or number of resamples below 1, a confidence outside
+            (0, 1), or an unknown option.
     """
-    if isinstance(task, str):
-        task = load_task(task, **(task_options or {}))
-    if isinstance(model, str):
-        model = load_model(model, **(model_options or {}))
+    if isinstance(prompts, (Prompt, str, dict)) or not isinstance(prompts, Iterable):
+        prompts = [prompts]
+    asked = [Prompt.of(prompt) for prompt in prompts]
+    if not asked:
+        raise ConfigError("there are no prompts to evaluate")
     if limit is not None and limit < 1:
         raise ConfigError(f"limit must be at least 1 or None, got {limit}")
+    if not 0 < confidence < 1 or resamples < 1:
+        raise ConfigError(
+            "confidence must lie between 0 and 1 and resamples be at least 1, got "
+            f"{confidence} and {resamples}"
+        )
+    passed_on = {name: kind for name, kind in hints(Scorer).items() if name not in _OWN}
+    check_arguments("evaluate", {**hints(evaluate), **passed_on}, scorer_options, ConfigError)
+    task = the_task(task, **(task_options or {}))
+    model = the_model(model, **(model_options or {}))
     examples = examples_of(task, split)[:limit]
-    if isinstance(prompts, (Prompt, str, dict)):
-        prompts = [prompts]
     chosen = choose_template(task, model, template)
     ledger = Ledger()
     store = open_store(cache, model)
     scorer = Scorer(task, model, chosen, ledger=ledger, store=store, **scorer_options)
-    scores = scorer.score([Prompt.of(p) for p in prompts], examples)
+    scores = scorer.score(asked, examples)
     low, high, method = metric_interval(scores, confidence, resamples, seed)
     return Evaluation(
         task=task.name,
@@ -202,7 +217,11 @@ def compare(
 
     Raises:
         TaskError: if the examples or the metrics differ.
+        ConfigError: for a row that there is not.
     """
+    for one, row in zip((first, second), rows, strict=True):
+        if not 0 <= row < len(one):
+            raise ConfigError(f"rows: there is no prompt {row} among {len(one)}, counted from 0")
     keys = [tuple(e.key for e in one.scores.examples) for one in (first, second)]
     if keys[0] != keys[1] or first.scores.metric != second.scores.metric:
         raise TaskError(

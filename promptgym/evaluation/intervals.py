@@ -57,8 +57,13 @@ def wilson(
 
     Returns:
         Lower and upper ends, of that shape; NaN where n is 0.
+
+    Raises:
+        ValueError: for more successes than answers, or a confidence outside (0, 1).
     """
     _check_confidence(confidence)
+    if np.any(np.less(successes, 0)) or np.any(np.greater(successes, n)):
+        raise ValueError(f"successes must lie between 0 and n, got {successes} of {n}")
     z = float(ndtri(0.5 + confidence / 2))
     count = np.asarray(n, dtype=np.float64)
     count = np.where(count > 0, count, np.nan)
@@ -95,12 +100,16 @@ def bootstrap(
         Lower and upper ends, shape (P,); NaN for a prompt (or one of its classes) without values.
 
     Raises:
-        ValueError: for another method, or a confidence outside (0, 1).
+        ValueError: for another method, a confidence outside (0, 1), no resamples or no examples.
     """
     _check_confidence(confidence)
     if method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, got {method!r}")
     values = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    if resamples < 1 or not values.shape[1]:
+        raise ValueError(
+            f"expected at least one resample and one example, got {resamples} and {values.shape[1]}"
+        )
     groups = _groups(values.shape[1], strata)
     means = _resampled(values, groups, resamples, np.random.default_rng(seed))
     tail = (1 - confidence) / 2

@@ -29,8 +29,9 @@ from promptgym.evaluation.survey import (
 )
 from promptgym.llms import LanguageModel, load_model
 from promptgym.llms.tiny import REWRITE_TEMPLATE
+from promptgym.problem import the_model, the_task
 from promptgym.runs import plain
-from promptgym.tasks import Task, load_task
+from promptgym.tasks import Task
 from promptgym.types import JSON, FloatArray
 
 UNDER_BEST = 0.10  # what empty, manual and random prompts must stay under the best known
@@ -139,7 +140,7 @@ class Landscape:
 
 
 def landscape(
-    task: str | Task,
+    task: str | Path | Task,
     model: str | LanguageModel = "tiny",
     *,
     seed: int = 0,
@@ -181,12 +182,10 @@ def landscape(
     for name, value in zip(least, (n_random, n_edits, climbers, climb_prompts), strict=True):
         if value < least[name]:
             raise ConfigError(f"landscape: {name} must be at least {least[name]}, got {value}")
-    if isinstance(task, str):
-        task = load_task(task, **(task_options or {}))
+    task = the_task(task, **(task_options or {}))
     if rewriter == "auto":
         rewriter = "tiny-rewriter" if model == "tiny" else None
-    if isinstance(model, str):
-        model = load_model(model, **(model_options or {}))
+    model = the_model(model, **(model_options or {}))
     if isinstance(rewriter, str):
         rewriter = load_model(rewriter)
     tier = _tier(task, tier)

@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ import numpy as np
 from promptgym.errors import ConfigError
 from promptgym.evaluation.evaluate import PromptLike, evaluate
 from promptgym.evaluation.experiment import Experiment
-from promptgym.llms import Completion, Kind, LabelLogprobs, LanguageModel, Sampling, load_model
-from promptgym.problem import Problem
+from promptgym.llms import Completion, Kind, LabelLogprobs, LanguageModel, Sampling
+from promptgym.problem import Problem, the_model
 from promptgym.prompts import Prompt
 from promptgym.scoring import Budget, Ledger
 from promptgym.tasks import Task
@@ -159,7 +160,7 @@ def project(experiment: Experiment, seconds: float = 30.0) -> JSON:
 
 def project_evaluation(
     prompts: Sequence[PromptLike],
-    task: str | Task,
+    task: str | Path | Task,
     model: str | LanguageModel,
     *,
     model_options: JSON | None = None,
@@ -174,9 +175,7 @@ def project_evaluation(
         model_options: further arguments of `load_model`.
         options: further arguments of `evaluate`.
     """
-    if isinstance(model, str):
-        model = load_model(model, **(model_options or {}))
-    stand_in = StandIn(model, float("inf"))
+    stand_in = StandIn(the_model(model, **(model_options or {})), float("inf"))
     spent = evaluate(prompts, task, stand_in, **{**options, "cache": False}).spent
     ledger = Ledger()
     ledger.charge(**{kind: spent[kind] for kind in KINDS})

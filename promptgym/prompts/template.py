@@ -66,6 +66,8 @@ class Template:
 
     def __post_init__(self) -> None:
         """Refuse a template that cannot render."""
+        if not isinstance(self.text, str) or not isinstance(self.demonstration, str):
+            raise TemplateError(f"a template is made of texts, got {self}")
         segments = _segments(self.text, "template")
         names = _names(segments)
         if "input" not in names:

@@ -49,14 +49,19 @@ def token_f1(prediction: str, target: str) -> float:
 
 
 # A minus sign counts only where nothing stands before it: in "7-3" it is an operator.
-_NUMBER = re.compile(r"(?:(?<![\w.)])-)?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
+# Commas belong to it only where they part thousands: "1,2,3" are three numbers.
+_NUMBER = re.compile(
+    r"(?:(?<![\w.)])-)?\$?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"
+)
 
 
 def last_number(text: str) -> float | None:
     """Return the answer's number: the first after the last `####` (GSM8K), else the last one.
 
-    Thousands separators, dollar signs and a unit or full stop behind the number are ignored.
+    Thousands separators, dollar signs and a unit or full stop behind the number are ignored; the
+    typographic minus counts as one, and `1e3` is a number.
     """
+    text = text.replace("−", "-")  # noqa: RUF001 - U+2212, which models write
     marked = "####" in text
     found = _NUMBER.findall(text.rsplit("####", 1)[-1] if marked else text)
     if not found:

@@ -57,9 +57,14 @@ class Task:
     decided: str = ""
 
     def __post_init__(self) -> None:
-        """Check labels and splits; a task that exists is a task that can be scored."""
+        """Check labels and splits: a task that exists can be scored. Lists become tuples."""
         from promptgym.tasks.splits import check_labels, check_splits
 
+        if not isinstance(self.template, Template):
+            raise TaskError(f"task {self.name!r}: expected a Template, got {self.template!r}")
+        for name in ("train", "dev", "pool", "test_split", "labels", "manual_prompts"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.labels is not None and not self.verbalizers:
             object.__setattr__(self, "verbalizers", {name: name for name in self.labels})
         check_labels(self)

@@ -109,7 +109,7 @@ class Recipe:
     masked: bool = False
     questions: int = 4
     probes: float = 0.6
-    branches: int = 3
+    branches: int = 4
     shown: float = 0.2
     clean: float = 0.2
     sharp: float = 1.0
@@ -176,9 +176,9 @@ def _trunk(item: Item, shown: list[tuple[Item, Answer]], learn: bool) -> tuple[D
 def other_word(rng: random.Random, family: str) -> str:
     """A word to try in place of an instruction's next one: one with a role, or any."""
     kind = rng.random()
-    if kind < 0.45:
+    if kind < 0.35:
         return grammar.manner_word(rng, rng.randrange(3))
-    if kind < 0.6:
+    if kind < 0.45:
         return rng.choice(grammar.CUES[rng.choice(QUESTIONS[family])])
     return rng.choice(grammar.WORDS)
 

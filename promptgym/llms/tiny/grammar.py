@@ -11,7 +11,6 @@ import random
 
 from promptgym.tasks.world import cues
 from promptgym.tasks.world.inputs import QUESTIONS
-from promptgym.tasks.world.table import WORLD_TASKS
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -102,7 +101,14 @@ PHRASES: dict[str, tuple[str, ...]] = {
     }.items()
 }
 CUES = {question: tuple(table) for question, table in cues.QUESTION_CUES.items()}
-_MANUAL = {task.question: task.manual_prompt.split() for task in WORLD_TASKS.values()}
+_ASKED = {  # what a user would ask first, where searches start
+    **{q: f"what is the opinion of the {q} ?".split() for q in ("author", "critics")},
+    **{q: f"what is the view of the {q} ?".split() for q in ("price", "staff")},
+    **{q: f"what is the {q} of the news ?".split() for q in ("topic", "outcome")},
+    "opposite": ["write", "the", "contrast", "word"],
+    "code": ["write", "the", "noun", "in", "secret"],
+    "ends": ["write", "the", "first", "and", "last", "word"],
+}
 MANNERS = (cues.CARE, cues.SCOPE, cues.HASTE)
 _GRADES = tuple(
     tuple(
@@ -217,12 +223,13 @@ def climbed(rng: random.Random, question: str) -> list[str]:
     """What hill climbers try: a manual prompt or less, words of one manner or two, random edits."""
     kind = rng.random()
     if kind < 0.5:
-        words = list(_MANUAL.get(question) or sentence(rng, question))
+        words = list(_ASKED.get(question) or sentence(rng, question))
     elif kind < 0.9:
         words = [rng.choice(CUES[question]) for _ in range(rng.randint(1, 3))]
     else:
         words = []
-    groups = rng.choice(((0,), (0,), (1,), (1,), (0, 1), (0, 1), (0, 1), (2,), (0, 2), (), ()))
+    kinds = ((0,), (0,), (1,), (1,), (0, 1), (0, 1), (0, 1), (2,), (0, 2), (), (), (), ())
+    groups = rng.choice(kinds)
     for group in groups:
         for _ in range(rng.randint(1, 4)):
             at = rng.randrange(len(words) + 1)

@@ -3,9 +3,9 @@
 `python -m promptgym.llms.tiny.measure --model FOLDER --out FILE`.
 
 Figures per task: the empty, manual and best known prompts; uniformly random prompts; a staircase
-over the number of helpful words; single edits of the manual prompt; and a keep-the-best hill
-climber. What counts as "mean margin" is RLPrompt's piecewise gap reward (Deng et al. 2022, section
-3), which lies between -180 and 200.
+over the number of helpful words; single edits of the manual prompt; keep-the-best hill climbers.
+"Reward" is RLPrompt's piecewise gap reward (Deng et al. 2022, section 3), which lies between -180
+and 200; "margin" is the mean log-probability of the gold label among the labels.
 """
 
 from __future__ import annotations
@@ -49,14 +49,16 @@ class Split:
         """Keep the scoring function and the gold labels' indices."""
         self._score, self._targets = score, np.asarray(targets)
 
-    def __call__(self, prompts: Sequence[Words]) -> tuple[FloatArray, FloatArray]:
-        """Accuracy and gap reward of each prompt, both of shape (P,)."""
+    def __call__(self, prompts: Sequence[Words]) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Accuracy, gap reward and margin of each prompt, all of shape (P,)."""
         share = np.exp(self._score(prompts))
         rows = np.arange(len(self._targets))
         gold = share[:, rows, self._targets]
+        margin = np.log(np.maximum(gold / share.sum(axis=2), 1e-9)).mean(axis=1)
         share[:, rows, self._targets] = -1.0
         gap = gold - share.max(axis=2)
-        return (gap > 0).mean(axis=1), np.where(gap > 0, 200.0 * gap, 180.0 * gap).mean(axis=1)
+        reward = np.where(gap > 0, 200.0 * gap, 180.0 * gap).mean(axis=1)
+        return (gap > 0).mean(axis=1), reward, margin
 
 
 def edited(rng: random.Random, prompt: Words, words: Sequence[str]) -> Words:
@@ -71,23 +73,39 @@ def edited(rng: random.Random, prompt: Words, words: Sequence[str]) -> Words:
     return out
 
 
+OBJECTIVES = {"climber": 1, "climber_of_margin": 2}  # name in the figures: what of a split's view
+
+
 def climb(
-    split: Split, start: Words, words: Sequence[str], seed: int, prompts: int = 2000
+    split: Split,
+    start: Words,
+    words: Sequence[str],
+    seed: int,
+    objective: int = 1,
+    prompts: int = 2000,
 ) -> list[tuple[int, Words]]:
-    """Keep-the-best hill climbing on the gap reward, 16 single edits a step.
+    """Keep-the-best hill climbing, 16 single edits a step.
+
+    Args:
+        split: what scores prompts.
+        start: the first prompt.
+        words: that edits may put in.
+        seed: of the edits.
+        objective: 1 climbs the gap reward, 2 the margin.
+        prompts: how many are asked.
 
     Returns:
         Every improvement with the number of prompts it took.
     """
     rng = random.Random(seed)
-    best, reward = start, split([start])[1][0]
+    best, value = start, split([start])[objective][0]
     path = [(1, best)]
     for step in range(prompts // 16):
         tried = [edited(rng, best, words) for _ in range(16)]
-        rewards = split(tried)[1]
-        top = int(rewards.argmax())
-        if rewards[top] > reward:
-            best, reward = tried[top], rewards[top]
+        values = split(tried)[objective]
+        top = int(values.argmax())
+        if values[top] > value:
+            best, value = tried[top], values[top]
             path.append((16 * (step + 1), best))
     return path
 
@@ -145,7 +163,7 @@ def landscape(
         [rng.choice(task.vocabulary) for _ in range(rng.randint(1, 8))]
         for _ in range(2000 // share)
     ]
-    accuracy, reward = dev(drawn)
+    accuracy, reward, _ = dev(drawn)
     top = drawn[int(np.lexsort((reward, accuracy))[-1])]
     out["random"] = {"prompts": len(drawn), "best_dev": round(float(accuracy.max()), 3)}
     out["random"] |= {"its_test": _figures(test([top])[0])[0], "prompt": " ".join(top)}
@@ -157,23 +175,22 @@ def landscape(
         out[name] = [round(float(test(level)[0].mean()), 3) for level in levels]
     before = [float(v[0]) for v in train([manual])]
     edits = [edited(rng, manual, task.vocabulary) for _ in range(600 // share)]
-    accuracy, reward = train(edits)
+    accuracy, reward, _ = train(edits)
     out["edits"] = {
         "reward_changed": round(float((abs(reward - before[1]) > 0.005 * RANGE).mean()), 3),
         "accuracy_changed": round(float((accuracy != before[0]).mean()), 3),
         "accuracy_up": round(float((accuracy > before[0]).mean()), 3),
         "accuracy_down": round(float((accuracy < before[0]).mean()), 3),
     }
-    out["climber"] = []
-    for seed in range(climbs):
-        path = climb(train, manual, task.vocabulary, seed)
-        at = {
-            limit: [p for cost, p in path if cost <= limit][-1] for limit in (200, 500, 1000, 2000)
-        }
-        out["climber"].append(
-            {str(k): _figures(test([p])[0])[0] for k, p in at.items()}
-            | {"end": " ".join(path[-1][1])}
-        )
+    for name, objective in OBJECTIVES.items():
+        out[name] = []
+        for seed in range(climbs):
+            path = climb(train, manual, task.vocabulary, seed, objective)
+            at = {k: [p for cost, p in path if cost <= k][-1] for k in (200, 500, 1000, 2000)}
+            out[name].append(
+                {str(k): _figures(test([p])[0])[0] for k, p in at.items()}
+                | {"end": " ".join(path[-1][1])}
+            )
     return out
 
 
@@ -256,7 +273,7 @@ def rewriter_figures(model: Any, folder: Path) -> dict[str, Any]:
         for seed in range(5):
             texts = sampled_instructions(writer, tokenizer, task.manual_prompt, 16, seed)
             prompts = [text.split() for text in texts]
-            accuracy, reward = train(prompts)
+            accuracy, reward, _ = train(prompts)
             best.append(float(test([prompts[int(reward.argmax())]])[0][0]))
             means.append(float(accuracy.mean()))
         out[name] = {

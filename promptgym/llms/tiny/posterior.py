@@ -1,10 +1,10 @@
 """The oracle reader: the exact answers the text world gives to an instruction and an input.
 
 A reader who sees an input and an instruction is unsure about three things: which question is
-meant, whether to read carefully or hastily, and whether to answer at all or to guess. The
-instruction's words shift all three (`promptgym.tasks.world.cues`). The answer distribution is the
-mixture over them. Documents are written from it, so it is what the embedded models learn to
-approximate; landscapes are calibrated on it before anything is trained.
+meant, whether to read carefully or hastily, and whether to answer what was read or something
+else. The instruction's words shift all three (`promptgym.tasks.world.cues`). The answer
+distribution is the mixture over them. Documents are written from it, so it is what the embedded
+models learn to approximate; landscapes are calibrated on it before anything is trained.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ ROOM = 6.0  # words an instruction may have before each counts less
 OWN_QUESTION = 0.25  # largest strength of an ordinary word for a question
 OWN_CARE_SCALE = 0.55  # largest strength of an ordinary word for careful reading ...
 OWN_CARE_LIMIT = 0.5  # ... and the most that all of them add up to
-OWN_SURE_SCALE = 1.5  # largest strength of an ordinary word for being sure
+OWN_SURE_SCALE = 1.25  # largest strength of an ordinary word for being sure ...
+OWN_SURE_LIMIT = 1.0  # ... and the most that all of them add up to
 HARM_AT = 0.3  # strength at which an unpaired word has done most of its harm
 DEMONSTRATION_NOISE = 0.08  # chance that a demonstration's answer is any other one
 
@@ -55,8 +56,9 @@ class Reading:
       where `pair` is set: careful words (C) and words of scope (S) count in pairs, and a word
       without its partner does harm.
 
-    Log-odds of being sure of the answer = sure + sure_haste * H + sure_gain * gain, or sure_loss *
-    gain where the gain is negative.
+    Log-odds of giving the answer that was read, and not another one = sure + sure_haste * H +
+    sure_gain * gain, or sure_loss * gain where the gain is negative. Below 0 a reader of two labels
+    says the opposite of what was read.
     """
 
     bias: float
@@ -65,7 +67,7 @@ class Reading:
     alone: float = 0.0
     harm: float = 0.0
     haste: float = 0.0
-    sure: float = 0.2
+    sure: float = 2.2
     sure_haste: float = 0.0
     sure_gain: float = 0.0
     sure_loss: float = 0.0
@@ -86,7 +88,16 @@ class Reading:
 
 
 def _standard(bias: float, care: float) -> Reading:
-    return Reading(bias, care, haste=0.8, sure_haste=0.2, sure_gain=0.4, sure_loss=0.4, spread=2.6)
+    return Reading(
+        bias,
+        care,
+        haste=0.8,
+        sure=0.6,
+        sure_haste=0.2,
+        sure_gain=0.2,
+        sure_loss=0.2,
+        spread=2.6,
+    )
 
 
 def _hard(bias: float, pair: float) -> Reading:
@@ -96,27 +107,27 @@ def _hard(bias: float, pair: float) -> Reading:
         alone=0.3,
         harm=0.6,
         haste=1.0,
-        sure=0.6,
-        sure_haste=0.2,
-        sure_gain=0.6,
-        sure_loss=3.0,
+        sure=0.35,
+        sure_gain=1.0,
+        sure_loss=1.6,
     )
 
 
 READINGS: dict[str, Reading] = {
-    **dict.fromkeys(ALL_QUESTIONS, Reading(0.0, sure=2.0)),
-    "author": _standard(-4.8, 1.85),
-    "critics": _standard(-5.2, 2.0),
-    "topic": _standard(-4.6, 2.0),
+    **dict.fromkeys(ALL_QUESTIONS, Reading(0.0)),
+    "author": _standard(-4.9, 2.1),
+    "critics": _standard(-5.2, 2.2),
+    "topic": _standard(-4.9, 2.2),
     "price": _hard(-3.0, 4.7),
     "staff": _hard(-3.0, 5.0),
-    "outcome": _hard(-3.4, 4.2),
-    "tone": Reading(0.0, sure=-0.6),
+    "outcome": _hard(-3.4, 4.0),
+    "tone": Reading(0.0, sure=0.9),
 }
 DEFAULTS: dict[str, float] = {
     **dict.fromkeys(ALL_QUESTIONS, 0.0),
-    **dict.fromkeys(("author", "critics", "price", "staff", "topic", "outcome"), 0.3),
+    **dict.fromkeys(("author", "critics", "price", "staff", "topic"), 0.3),
     "desk": 0.4,
+    "outcome": 0.9,
     "tone": 0.1,
     "first": 1.0,
     "last": 0.6,
@@ -168,7 +179,8 @@ class Beliefs:
     Attributes:
         questions: the family's questions.
         weight: P(question, manner), shape (P, E, Q, 2), manner 0 careful, 1 hasty.
-        sure: P(not guessing | question), shape (P, E, Q).
+        sure: P(the answer is the one read | question), shape (P, E, Q); the rest is shared by
+            the other answers.
     """
 
     questions: tuple[str, ...]
@@ -208,13 +220,14 @@ def believe(
     care = np.array([item.care for item in items])
     manner, sure = np.empty(logits.shape), np.empty(logits.shape)
     own = OWN_CARE_LIMIT * np.tanh(features[:, OWN_CARE] / OWN_CARE_LIMIT)
+    own_sure = OWN_SURE_LIMIT * np.tanh(features[:, OWN_SURE] / OWN_SURE_LIMIT)
     hasty = features[:, HASTE]
     for k, question in enumerate(questions):
         r = READINGS[question]
         gain = r.gain(features)
         lean_to_care = (1.0 - ease) * r.bias + gain - r.haste * hasty + own
         manner[:, :, k] = lean_to_care[:, None] + (r.spread + ease * (1.0 - r.spread)) * care
-        lift = r.sure + r.sure_haste * np.maximum(hasty, 0.0) + features[:, OWN_SURE]
+        lift = r.sure + r.sure_haste * np.maximum(hasty, 0.0) + own_sure
         lift += np.where(gain > 0.0, r.sure_gain, r.sure_loss) * gain
         sure[:, :, k] = lift[:, None]
     careful = _sigmoid(manner)
@@ -250,18 +263,17 @@ def answer_distribution(
             continue
         sure = float(beliefs.sure[prompt, example, k])
         labels = labels_of(question)
-        others = (
+        possible = (
             [(label,) for label in labels]
             if labels
-            else [pair[0] for pair in item.answers.values()]
+            else list(dict.fromkeys(pair[0] for pair in item.answers.values()))
         )
-        share = float(beliefs.weight[prompt, example, k].sum()) * (1.0 - sure) / len(others)
-        for other in others:
-            out[other] = out.get(other, 0.0) + share
-        for manner, answer in enumerate(item.answers[question]):
-            out[answer] = (
-                out.get(answer, 0.0) + float(beliefs.weight[prompt, example, k, manner]) * sure
-            )
+        for manner, read in enumerate(item.answers[question]):
+            weight = float(beliefs.weight[prompt, example, k, manner])
+            out[read] = out.get(read, 0.0) + weight * sure
+            others = [answer for answer in possible if answer != read]
+            for other in others:
+                out[other] = out.get(other, 0.0) + weight * (1.0 - sure) / len(others)
     return out
 
 
@@ -274,15 +286,15 @@ def label_probabilities(
     """P(label | instruction, input), shape (P, E, L); other answers have the rest."""
     beliefs = believe(family, features, items)
     out = np.zeros((len(features), len(items), len(labels)))
-    guess = beliefs.weight.sum(axis=3) * (1.0 - beliefs.sure)
     for k, question in enumerate(beliefs.questions):
         closed = labels_of(question) or ()
-        for column, label in enumerate(labels):
-            if label in closed:
-                out[:, :, column] += guess[:, :, k] / len(closed)
-            for manner in range(2):
-                hit = np.array(
-                    [(label,) == item.answers.get(question, ((), ()))[manner] for item in items]
-                )
-                out[:, :, column] += hit * beliefs.weight[:, :, k, manner] * beliefs.sure[:, :, k]
+        for manner in range(2):
+            read = [item.answers.get(question, ((), ()))[manner] for item in items]
+            weight, sure = beliefs.weight[:, :, k, manner], beliefs.sure[:, :, k]
+            for column, label in enumerate(labels):
+                hit = np.array([(label,) == answer for answer in read])
+                out[:, :, column] += np.where(hit, weight * sure, 0.0)
+                if label in closed:
+                    other = weight * (1.0 - sure) / (len(closed) - 1)
+                    out[:, :, column] += np.where(hit, 0.0, other)
     return out

@@ -66,8 +66,8 @@ DEFAULTS = {
     ("causal", 1): Settings("causal", 2000, documents=40),
     ("causal", 2): Settings("causal", 1500, documents=40, learning_rate=3e-3, stage=2),
     ("causal", 3): Settings("causal", 6000, learning_rate=2e-3, stage=3),
-    ("causal", 4): Settings("causal", 4000, learning_rate=2e-3, stage=4),
-    ("causal", 5): Settings("causal", 1500, learning_rate=2e-3, stage=5),
+    ("causal", 4): Settings("causal", 7000, learning_rate=2e-3, stage=4),
+    ("causal", 5): Settings("causal", 5000, learning_rate=2e-3, stage=5),
     ("masked", 1): Settings("masked", 5000, documents=48, learning_rate=3e-3),
     ("rewriter", 1): Settings("rewriter", 800, documents=48, learning_rate=1e-3),
 }
@@ -107,6 +107,7 @@ def recipe_at(settings: Settings, progress: float) -> Recipe:
     return Recipe(
         masked=masked,
         questions=1 if masked else 4,
+        branches=6 if settings.stage == 5 else 4,
         shown=0.12,
         clean=0.02 + 0.2 * left,
         sharp=1.0 + left,
@@ -114,9 +115,9 @@ def recipe_at(settings: Settings, progress: float) -> Recipe:
         enough=2.2 if left else None,
         manners=0.25 + 0.35 * left,
         climbs=0.5 * (1.0 - left) if third else 0.7,
-        hard=0.45 if third else 0.6,
-        twins={5: 0.5}.get(settings.stage, 0.3 if masked else 0.0),
-        shares=(0.54, 0.34, 0.12),
+        hard=0.45,
+        twins=0.0 if third else 0.15,
+        shares=(0.50, 0.32, 0.18),
     )
 
 

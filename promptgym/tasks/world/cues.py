@@ -105,7 +105,7 @@ CARE = _graded(
     "precise strict patiently properly expert truly think correct attention logic deep deeply "
     "faithful reliable verify check examine inspect weigh consider reason analyze study honest "
     "focus sober mindful prudent rigorous studious critically judicious factual seriously",
-    (1.3, 0.65, 0.3),
+    (1.1, 0.65, 0.35),
 )
 SCOPE = _graded(
     "clause context sentence",
@@ -113,7 +113,7 @@ SCOPE = _graded(
     "meaning between lines literal all line part detail details both around beyond behind "
     "within through across scope span paragraph relation connect structure nuance passage "
     "entirely altogether order position sequence segment surrounding neighbours",
-    (1.3, 0.65, 0.3),
+    (1.1, 0.65, 0.35),
 )
 HASTE = _graded(
     "quickly guess glance skim",

@@ -45,8 +45,8 @@ _STANDARD = (
     "face value; every careful word helps a little, so there is a slope all the way up."
 )
 _HARD = (
-    "Hard: careful words and words of scope help only together, two pairs or more; a word "
-    "of one kind alone takes certainty away and lowers RLPrompt's gap reward."
+    "Hard: careful words and words of scope help only together, two pairs or more; a word of one "
+    "kind alone makes the reader doubt what was read: accuracy, likelihood and gap all fall."
 )
 _GENERATION = (
     "Generation: the answer's words are generated; several questions about the words compete for "
@@ -73,7 +73,7 @@ _PROMPTS = {  # the manual one and the best known one
         "carefully carefully precisely experts precisely",
     ),
     "news-topic": (
-        "what is the topic of the news ?",
+        "what is the exact topic of the news ?",
         "precisely subject subject carefully closely precisely",
     ),
     "review-price": (
