@@ -15,6 +15,7 @@ from promptgym.search import Optimizer
 from promptgym.types import JSON
 
 AGENTS: dict[str, str] = {
+    "dpo_rewriter": "promptgym.agents.dpo_rewriter:DPORewriter",
     "ppo_edit": "promptgym.agents.ppo_edit:PPOEdit",
     "prewrite": "promptgym.agents.prewrite:PRewrite",
     "rlprompt": "promptgym.agents.rlprompt:RLPrompt",

@@ -27,14 +27,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
 from promptgym.agents.agent import configured
 from promptgym.agents.checkpoint import Tensors
 from promptgym.agents.collapse import batch_statistics
-from promptgym.agents.rewriting import RewriterAgent
+from promptgym.agents.rewriting import RewriterAgent, training_arguments
 from promptgym.agents.writer import lora_config, quiet
 from promptgym.errors import ConfigError
 from promptgym.integrations.trl import on_main
@@ -64,6 +63,8 @@ class PRewriteConfig:
         start: the draft: "initial" (the problem's), or "manual" (one of the task's, drawn).
         meta_prompt: what the rewriter is asked, with a slot {prompt}; None for the paper's (for the
             embedded rewriter, what that was taught).
+        errors: examples that the draft's prompt gets wrong, shown to the rewriter with the answer
+            given and the right one (FIPO's optional slots), where the meta-prompt has {errors}.
         learning_rate: of AdamW.
         kl: weight of the KL penalty; 0 has none, and no reference model.
         temperature: of the draws.
@@ -87,6 +88,7 @@ class PRewriteConfig:
     drafts: int = 2
     start: Literal["initial", "manual"] = "initial"
     meta_prompt: str | None = None
+    errors: int = 0
     learning_rate: float = 5e-4
     kl: float = 0.01
     temperature: float = 1.0
@@ -233,28 +235,19 @@ class PRewrite(RewriterAgent):
 
         c = self.config
         each, passes = self._batches()
-        gpu = torch.cuda.is_available()
         arguments: JSON = {
+            **training_arguments(c.learning_rate, self._seed),
             "max_steps": c.steps,
             "per_device_train_batch_size": each,
             "gradient_accumulation_steps": passes,
             "num_generations": c.group,
             "max_completion_length": c.max_tokens,
-            "learning_rate": c.learning_rate,
-            "lr_scheduler_type": "constant",
             "beta": c.kl,
             "temperature": c.temperature,
             "shuffle_dataset": False,
-            "seed": self._seed,
-            "use_cpu": not gpu,
-            "bf16": gpu and torch.cuda.is_bf16_supported(),
-            "gradient_checkpointing": False,
-            "ddp_find_unused_parameters": False,
             "logging_steps": 1,
             "save_steps": c.checkpoint_every,
             "save_total_limit": 2,
-            "report_to": "none",
-            "disable_tqdm": True,
         }
         kind = GRPOConfig if c.algorithm == "grpo" else RLOOConfig
         if c.algorithm == "grpo":

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 
 from promptgym.agents.agent import SAMPLES, Agent
 from promptgym.agents.guards import Guards, concerns
 from promptgym.agents.writer import Writer, default_meta_prompt, lora_config, rewriter_place
-from promptgym.envs.outcome import Outcome
+from promptgym.envs.outcome import Outcome, Question, ask
 from promptgym.envs.prompt_rewrite import PromptRewrite, make
 from promptgym.envs.text import clean
 from promptgym.errors import BudgetExhausted, PromptGymError
@@ -31,7 +32,7 @@ from promptgym.types import JSON
 class RewriterAgent(Agent):
     """Base of agents that train a language model to rewrite a prompt.
 
-    Its `config` needs `rewriter`, `rewriter_options`, `lora`, `meta_prompt`, `start`,
+    Its `config` needs `rewriter`, `rewriter_options`, `lora`, `meta_prompt`, `errors`, `start`,
     `max_characters`, `max_tokens`, `temperature`, `samples` and `memory`.
 
     Attributes:
@@ -119,6 +120,7 @@ class RewriterAgent(Agent):
             start=c.start,
             max_length=c.max_characters,
             meta_prompt=meta,
+            errors=c.errors,
         )
         self.episodes = TextEpisodes(
             env, rows=self._rows(), seed=1_000_003 * seed, chat=self.writer.chat
@@ -127,9 +129,13 @@ class RewriterAgent(Agent):
         self._named = {}
         mdp = self.episodes.mdp
         assert isinstance(mdp, PromptRewrite)
+        outcome = Outcome()
+        if c.errors:
+            question = Question(problem.initial_prompt, mistakes=c.errors)
+            outcome = ask(self.watched, [question])[0]
         draft = mdp.state_of(problem.initial_prompt)
         self._about = {
-            "text": mdp.observe(draft, Outcome())["text"],
+            "text": mdp.observe(draft, outcome)["text"],
             "draft": problem.initial_prompt.to_json(),
             "characters": "".join(sorted(mdp.characters)),
         }
@@ -183,3 +189,19 @@ class RewriterAgent(Agent):
                 problem.events.emit("warning", message=f"{name}: {'; '.join(said)}")
         named: dict[str, Any] = {name: p.to_json() for name, p in self._named.items()}
         return {"named": named, "guards": rows}
+
+
+def training_arguments(learning_rate: float, seed: int) -> JSON:
+    """Return what the configurations of all TRL trainers here have in common."""
+    gpu = torch.cuda.is_available()
+    return {
+        "learning_rate": learning_rate,
+        "lr_scheduler_type": "constant",
+        "seed": seed,
+        "use_cpu": not gpu,
+        "bf16": gpu and torch.cuda.is_bf16_supported(),
+        "gradient_checkpointing": False,
+        "ddp_find_unused_parameters": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }

@@ -96,6 +96,31 @@ class Writer:
         self.model.train(training)
         return [text_of(text) for text in out]
 
+    @torch.no_grad()
+    def logprobs(self, texts: Sequence[str], written: Sequence[str]) -> list[tuple[float, int]]:
+        """Return log P(written and its end | text) in nats, and how many tokens that is.
+
+        Args:
+            texts: what the model is asked, N of them.
+            written: what it wrote, N.
+        """
+        training, found = self.model.training, []
+        self.model.eval()
+        for text, answer in zip(texts, written, strict=True):
+            asked = self._ids(self._asked(text))
+            whole = self._ids(self._asked(text) + answer + self.tokenizer.eos_token)
+            ids = torch.tensor([whole], device=self.model.device)
+            logits = self.model(input_ids=ids).logits[0, len(asked) - 1 : -1].float()
+            rows = torch.log_softmax(logits, -1).gather(1, ids[0, len(asked) :, None])
+            found.append((float(rows.sum()), len(rows)))
+        self.model.train(training)
+        return found
+
+    def _ids(self, text: str) -> list[int]:
+        """Return the tokens of a text as the model reads it."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=not self.chat)["input_ids"]
+        return ids
+
     def _asked(self, text: str) -> str:
         """Return a text as the model reads it."""
         if not self.chat:
@@ -223,16 +248,19 @@ def _peft() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep from the terminal what transformers and TRL say to their own callers.
+    """Keep from the terminal what transformers, datasets and TRL say to their own callers.
 
     These are progress bars, deprecations, and TRL's warning of a completion without a reward, which
     is how a budget ends.
     """
+    from datasets import utils as datasets
     from transformers.utils import logging as transformers_logging
 
     trainers = [logging.getLogger(f"trl.trainer.{name}_trainer") for name in ("grpo", "rloo")]
     shown = transformers_logging.is_progress_bar_enabled()
+    mapped = not datasets.are_progress_bars_disabled()
     transformers_logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     for logger in trainers:
         logger.addFilter(_is_news)
     try:
@@ -244,6 +272,8 @@ def quiet() -> Iterator[None]:
             logger.removeFilter(_is_news)
         if shown:
             transformers_logging.enable_progress_bar()
+        if mapped:
+            datasets.enable_progress_bars()
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -1,0 +1,428 @@
+"""DPO rewriter: train a language model to rewrite a prompt by preferences between its rewrites.
+
+Each round samples K rewrites of every draft, has them scored, makes preferences of the scores, and
+trains on these by direct preference optimization (Rafailov et al. 2023):
+
+    loss = -log sigmoid(beta * (log p/ref (chosen) - log p/ref (rejected)))
+
+`loss="ipo"` (Azar et al. 2024) is (... - 1 / (2 beta))^2 of the difference of the mean log ratios,
+"kto" (Ethayarajh et al. 2024) needs no pairs.
+
+One round with `pairs="pareto"` is Question Rewriter (Chen et al. 2024); several rounds learn from
+the policy's own rewrites again and again, as FIPO's iterative stage does (Lu et al. 2024).
+`easy_first` is Curry-DPO's order (Pattnaik et al. 2024); `rejected="past"` and `chosen="future"`
+are the two halves of Temporal Self-Rewarding (Wang et al. 2025).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback
+
+from promptgym.agents.agent import configured
+from promptgym.agents.checkpoint import Tensors
+from promptgym.agents.collapse import batch_statistics
+from promptgym.agents.preferences import (
+    Pair,
+    Rewrite,
+    Rule,
+    drawn,
+    pairs_of,
+    preference_dataset,
+    to_rows,
+    unpaired_dataset,
+)
+from promptgym.agents.rewriting import RewriterAgent, training_arguments
+from promptgym.agents.writer import Writer, lora_config, quiet
+from promptgym.errors import ConfigError
+from promptgym.problem import Problem
+from promptgym.prompts import Prompt
+from promptgym.runs.folder import write_text
+from promptgym.search import Selection
+from promptgym.types import JSON
+
+PAIRS = "pairs.jsonl"
+Group = tuple[str, Rewrite | None, list[Rewrite]]  # what was asked, the draft, its rewrites
+
+
+@dataclass(frozen=True)
+class DPORewriterConfig:
+    """Hyperparameters; beta is Question Rewriter's and TRL's.
+
+    Attributes:
+        rewriter: "tiny-rewriter" (embedded) or "hf:NAME_OR_FOLDER".
+        rewriter_options: further arguments of `from_pretrained`.
+        rounds: of sampling, scoring and training; the budget may end them earlier.
+        group: K, rewrites of every draft and round.
+        drafts: drafts of a round.
+        start: the drafts: "initial" (the problem's), or "manual" (the task's, drawn).
+        meta_prompt: what the rewriter is asked, with a slot {prompt}; None for PRewrite's (for the
+            embedded rewriter, what that was taught).
+        pairs: how preferences are made of scores, see `promptgym.agents.preferences.pairs_of`.
+        margin: of the rule "margin", as a share of the reward of a perfect prompt.
+        most: preferences of a round at most, drawn.
+        loss: "sigmoid", "ipo" or another of TRL's DPO losses; or "kto".
+        beta: weight of the pull to the reference.
+        reference: the policy as the round began, or as training did ("start").
+        rejected: the worse ones are this round's rewrites, or those of the first round ("past").
+        chosen: the better ones are this round's rewrites, or those of a policy that was trained on
+            them first ("future"; costs their scores).
+        easy_first: train on the largest margins first.
+        epochs: over the preferences of a round.
+        batch: preferences of an update.
+        errors: examples that the draft's prompt gets wrong, shown to the rewriter with the answer
+            given and the right one (FIPO's optional slots), where the meta-prompt has {errors}.
+        learning_rate: of AdamW.
+        temperature: of the draws.
+        max_tokens: longest rewrite in tokens.
+        max_characters: longest rewrite in characters; what is longer is cut.
+        samples: of the trained policy, of which dev chooses one.
+        memory: do not ask again for prompts whose scores are known.
+        lora: arguments of peft's LoraConfig, for low-rank adapters; None trains all weights.
+        trainer: further arguments of TRL's DPOConfig or KTOConfig; they win over all of these.
+        log_every: rounds between two rows of the statistics kept in the result.
+        checkpoint_every: rounds between two checkpoints.
+    """
+
+    rewriter: str = "tiny-rewriter"
+    rewriter_options: dict[str, Any] = field(default_factory=dict)
+    rounds: int = 6
+    group: int = 64
+    drafts: int = 2
+    start: Literal["initial", "manual"] = "initial"
+    meta_prompt: str | None = None
+    errors: int = 0
+    pairs: Rule = "margin"
+    margin: float = 0.03
+    most: int = 512
+    loss: str = "sigmoid"
+    beta: float = 0.1
+    reference: Literal["round", "start"] = "round"
+    rejected: Literal["round", "past"] = "round"
+    chosen: Literal["round", "future"] = "round"
+    easy_first: bool = False
+    epochs: int = 1
+    batch: int = 32
+    learning_rate: float = 2e-4
+    temperature: float = 1.0
+    max_tokens: int = 16
+    max_characters: int = 160
+    samples: int = 10
+    memory: bool = True
+    lora: dict[str, Any] | None = None
+    trainer: dict[str, Any] = field(default_factory=dict)
+    log_every: int = 1
+    checkpoint_every: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work."""
+        counts = ("rounds", "drafts", "most", "epochs", "batch", "max_tokens", "max_characters")
+        for name in (*counts, "samples", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"dpo_rewriter: {name} must be at least 1, got {getattr(self, name)}"
+                )
+        if self.group < 2:
+            raise ConfigError(f"dpo_rewriter: group must be at least 2, got {self.group}")
+        if self.temperature <= 0 or self.beta <= 0:
+            raise ConfigError(
+                f"dpo_rewriter: temperature and beta must be > 0, got {self.temperature} and "
+                f"{self.beta}"
+            )
+        paired = self.easy_first or self.rejected == "past" or self.chosen == "future"
+        if self.loss == "kto" and paired:
+            raise ConfigError(
+                "dpo_rewriter: kto has no pairs; leave out easy_first, rejected and chosen"
+            )
+
+
+PRESETS: dict[str, DPORewriterConfig] = {
+    "default": DPORewriterConfig(),
+    "question_rewriter": DPORewriterConfig(rounds=1, pairs="pareto", group=100, drafts=1),
+    "chat": DPORewriterConfig(
+        rewriter="hf:Qwen/Qwen3-0.6B",
+        group=16,
+        drafts=8,
+        start="manual",
+        batch=8,
+        learning_rate=1e-5,
+        max_tokens=256,
+        max_characters=2000,
+        lora={"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
+    ),
+}
+
+
+class DPORewriter(RewriterAgent):
+    """The DPO rewriter as an agent: `learn`, `predict`, `save`, `load`, `optimize`.
+
+    Attributes:
+        preferences: the pairs of all rounds so far; `preference_dataset` makes a dataset of them.
+    """
+
+    name: ClassVar[str] = "dpo_rewriter"
+    title: ClassVar[str] = "DPO"
+    config: DPORewriterConfig
+    preferences: list[Pair]
+
+    def __init__(self, preset: str = "default", **options: Any) -> None:
+        """Take a preset and what is to differ from it.
+
+        Raises:
+            ConfigError: for an unknown preset or option.
+        """
+        super().__init__()
+        self.config = configured(self.name, PRESETS, preset, options)
+        self.preferences = []
+        self._seed = 0
+
+    def _check(self, problem: Problem) -> None:
+        """Refuse what TRL does not take."""
+        super()._check(problem)
+        with quiet():
+            self._arguments("", 0)
+
+    def _prepare(self, problem: Problem, selection: Selection | None, seed: int) -> None:
+        """Make everything anew."""
+        super()._prepare(problem, selection, seed)
+        if self.config.lora is not None:
+            from peft import get_peft_model
+
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                self.writer.model = get_peft_model(self.writer.model, lora_config(self.config.lora))
+        self._seed = seed
+        self._start: Writer | None = None
+        self._past: list[Group] = []
+        self.preferences = []
+
+    def _train(self, problem: Problem, selection: Selection | None, file: Path | None) -> None:
+        """Take rounds until these or the budget are spent."""
+        while self.step < self.config.rounds and not self.episodes.spent:
+            self._round(problem)
+            if file is not None:
+                rows = [json.dumps(row) for row in to_rows(self.preferences)]
+                write_text(file.parent / PAIRS, "".join(f"{row}\n" for row in rows))
+            if not self.episodes.spent:
+                # A round that the budget cut short is done again, from the checkpoint before it.
+                self._checkpoint_if_due(file)
+
+    def _round(self, problem: Problem) -> None:
+        """Sample, score, compare and train."""
+        c = self.config
+        groups = self._sample(2 * self.step)
+        divergence = self._divergence(groups)
+        if not self._past:
+            self._past = groups
+        better = groups
+        if c.chosen == "future" and not self.episodes.spent:
+            state = {name: t.clone() for name, t in self.writer.model.state_dict().items()}
+            self._fit(groups, self._compared(groups, groups, 2 * self.step))
+            better = self._sample(2 * self.step + 1)
+            self.writer.model.load_state_dict(state)
+        pairs = self._compared(better, groups, 2 * self.step + 1)
+        self.preferences += pairs
+        if not pairs and c.loss != "kto":
+            how = "a smaller margin" if c.pairs == "margin" else "pairs='margin'"
+            message = f"round {self.step + 1}: the scores make no preferences; try {how}"
+            problem.events.emit("warning", message=message)
+        trained = self._fit(groups, pairs)
+        rewrites = [r for _, _, group in groups for r in group]
+        words = [r.text.split() for r in rewrites]
+        rewards = np.array([r.reward for r in rewrites])
+        row: JSON = {"pairs": len(pairs), **trained, "kl": divergence}
+        if rewrites:
+            row |= {**batch_statistics(words, rewards, float("nan")), "entropy": None}
+            row |= self.guards.statistics([Prompt(r.text) for r in rewrites])
+        keep = self.step == 0 or (self.step + 1) % c.log_every == 0
+        problem.events.emit("policy", **self._count(problem, row, keep=keep))
+
+    def _sample(self, number: int) -> list[Group]:
+        """Write and score rewrites of a round's drafts; what failed is left out.
+
+        Args:
+            number: of the sampling; each round has two.
+        """
+        c = self.config
+        first = self.episodes.seed + number // 2 * c.drafts
+        seeds = list(range(first, first + c.drafts))
+        episodes = self.episodes.begin(seeds)
+        asked = [str(e.observe()["text"]) for e in episodes]
+        texts = self.writer.write(
+            [text for text in asked for _ in range(c.group)],
+            temperature=c.temperature,
+            max_tokens=c.max_tokens,
+            seed=1_000_003 * self._seed + number,
+        )
+        drafts: dict[str, Rewrite | None] = dict.fromkeys(asked)
+        if c.pairs == "pareto":
+            shown = [str(e.observe()["prompt"]) for e in episodes]
+            scored = self._scored(seeds, shown)
+            drafts = dict(zip(asked, scored, strict=True))
+        found = self._scored([s for s in seeds for _ in range(c.group)], texts)
+        groups: dict[str, list[Rewrite]] = {}
+        for i, rewrite in enumerate(found):
+            if rewrite is not None:
+                groups.setdefault(asked[i // c.group], []).append(rewrite)
+        return [(text, drafts[text], rewrites) for text, rewrites in groups.items()]
+
+    def _scored(self, seeds: Sequence[int], texts: Sequence[str]) -> list[Rewrite | None]:
+        """Return rewrites with their rewards; None for what could not be scored."""
+        transitions = self.episodes.play(seeds, texts)
+        self.episodes.spent |= any(t.info["budget_exhausted"] for t in transitions)
+        return [
+            None if t.truncated else Rewrite(t.info["prompt"], t.reward, t.info["score"])
+            for t in transitions
+        ]
+
+    def _compared(self, good: list[Group], bad: list[Group], number: int) -> list[Pair]:
+        """Return preferences of groups, by the rule."""
+        c = self.config
+        if c.rejected == "past":
+            bad = self._past
+        worse = {text: rewrites for text, _, rewrites in bad}
+        rng = np.random.default_rng([self._seed, number])
+        found = [
+            pair
+            for text, draft, rewrites in good
+            for pair in pairs_of(
+                text,
+                rewrites,
+                worse.get(text, []),
+                rule=c.pairs,
+                margin=c.margin,
+                draft=draft,
+                rng=rng,
+            )
+        ]
+        found = drawn(found, c.most, rng)
+        return sorted(found, key=lambda p: -p.margin) if c.easy_first else found
+
+    def _fit(self, groups: list[Group], pairs: list[Pair]) -> JSON:
+        """Let TRL train on a round's preferences; return its figures."""
+        c, chat = self.config, self.writer.chat
+        if c.loss == "kto":
+            data = unpaired_dataset([(text, rs) for text, _, rs in groups], chat=chat)
+        else:
+            data = preference_dataset(pairs, chat=chat)
+        if not len(data):
+            return {"loss": None, "grad_norm": None, "accuracy": None}
+        with quiet(), tempfile.TemporaryDirectory() as nowhere:
+            trainer = self._trainer(data, nowhere)
+            trainer.train()
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        if "ref" in getattr(model, "peft_config", {}):
+            model.delete_adapter("ref")
+        self.writer.model = model.eval()
+        return _means(trainer.state.log_history)
+
+    def _trainer(self, data: Dataset, folder: str) -> Any:
+        """Return TRL's trainer for a round."""
+        from trl import DPOTrainer, KTOTrainer
+
+        c = self.config
+        reference = None
+        if c.lora is None or c.reference == "start":
+            # TRL would load it anew, which is the start; a copy of the policy would share with it.
+            reference = Writer.load(c.rewriter, c.rewriter_options).model
+            if c.reference == "round":
+                reference.load_state_dict(self.writer.model.state_dict())
+        kind = KTOTrainer if c.loss == "kto" else DPOTrainer
+        trainer = kind(
+            model=self.writer.model,
+            ref_model=reference,
+            args=self._arguments(folder, self.step),
+            train_dataset=data,
+            processing_class=self.writer.tokenizer,
+        )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+    def _arguments(self, folder: str, number: int) -> Any:
+        """Return TRL's configuration.
+
+        Raises:
+            ConfigError: for an argument that TRL does not have, or refuses.
+        """
+        from trl import DPOConfig, KTOConfig
+
+        c = self.config
+        arguments: JSON = {
+            **training_arguments(c.learning_rate, self._seed + number),
+            "output_dir": folder,
+            "num_train_epochs": c.epochs,
+            "per_device_train_batch_size": c.batch,
+            "beta": c.beta,
+            "logging_steps": 1,
+            "save_strategy": "no",
+        }
+        if c.loss != "kto":
+            arguments["loss_type"] = [c.loss]
+        if c.easy_first:
+            arguments["train_sampling_strategy"] = "sequential"
+        kind = KTOConfig if c.loss == "kto" else DPOConfig
+        try:
+            return kind(**{**arguments, **c.trainer})
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"dpo_rewriter: {kind.__name__}: {error}") from None
+
+    def _divergence(self, groups: list[Group], most: int = 32) -> float | None:
+        """Return an estimate of the policy's KL from the first model, nats a token.
+
+        It is the mean of log p/start over rewrites that the policy just wrote.
+        """
+        found = [(text, r.text) for text, _, rewrites in groups for r in rewrites][:most]
+        if not found:
+            return None
+        if self._start is None:
+            self._start = Writer.load(self.config.rewriter, self.config.rewriter_options)
+            self._start.model.to(self.writer.model.device)
+        texts, written = zip(*found, strict=True)
+        ours, first = (w.logprobs(texts, written) for w in (self.writer, self._start))
+        return (sum(p for p, _ in ours) - sum(p for p, _ in first)) / sum(n for _, n in ours)
+
+    def _get_state(self) -> tuple[Tensors, JSON]:
+        """Return the weights, the preferences and the first round's rewrites."""
+        past = [
+            [text, None if d is None else _row(d), [_row(r) for r in rewrites]]
+            for text, d, rewrites in self._past
+        ]
+        return dict(self.writer.model.state_dict()), {
+            "preferences": to_rows(self.preferences),
+            "past": past,
+        }
+
+    def _set_state(self, tensors: Tensors, state: JSON) -> None:
+        """Take back what `_get_state` returned."""
+        self.writer.model.load_state_dict(tensors)
+        self.writer.model.eval()
+        self.preferences = [Pair(**row) for row in state["preferences"]]
+        self._past = [
+            (text, None if d is None else Rewrite(*d), [Rewrite(*r) for r in rewrites])
+            for text, d, rewrites in state["past"]
+        ]
+
+
+def _row(rewrite: Rewrite) -> list[Any]:
+    """Return a rewrite as JSON."""
+    return [rewrite.text, rewrite.reward, rewrite.score]
+
+
+def _means(history: list[JSON]) -> JSON:
+    """Return the means of TRL's statistics over a round's updates."""
+    updates = [row for row in history if "loss" in row]
+    names = {"loss": "loss", "grad_norm": "grad_norm", "accuracy": "rewards/accuracies"}
+    found: JSON = {}
+    for name, key in names.items():
+        values = [row[key] for row in updates if row.get(key) is not None]
+        found[name] = float(np.mean(values)) if values else None
+    return found

@@ -1,0 +1,303 @@
+"""The DPO rewriter: preferences by hand, rounds that learn, exact resuming, every option runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import load_from_disk
+
+from promptgym.agents.dpo_rewriter import PAIRS, PRESETS, DPORewriter
+from promptgym.agents.preferences import (
+    Pair,
+    Rewrite,
+    pairs_from_run,
+    pairs_of,
+    preference_dataset,
+    unpaired_dataset,
+)
+from promptgym.agents.writer import Writer
+from promptgym.errors import ConfigError
+from promptgym.evaluation.experiment import Experiment, run_experiment
+from promptgym.problem import Problem
+from promptgym.prompts import Prompt
+from promptgym.runs import ListSink
+from promptgym.testing import TransparentModel, transparent_task
+
+SMALL: dict[str, Any] = {"rounds": 2, "group": 6, "drafts": 2, "max_tokens": 6, "samples": 2}
+# Words that the embedded rewriter writes, and what they are worth to the transparent model.
+WORDS = {"sentiment": 0.8, "exact": 0.6, "give": 0.6, "say": 0.5, "writer": 0.5, "the": -0.5}
+DRAFT = "what is the opinion of the author ?"
+LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
+RNG = np.random.default_rng(0)
+
+A, B, C, D = (
+    Rewrite("a", 0.9, 0.8),
+    Rewrite("b", 0.6, 0.9),
+    Rewrite("c", 0.5, 0.5),
+    Rewrite("d", 0.1, 0.5),
+)
+
+
+def problem(budget: int | None = 3000, **options: Any) -> Problem:
+    model = options.pop("model", None) or TransparentModel(WORDS)
+    options = {"initial_prompt": DRAFT, **options}
+    return Problem(transparent_task(), model, budget=budget, **options)
+
+
+def weights(agent: DPORewriter) -> dict[str, torch.Tensor]:
+    return dict(agent.writer.model.state_dict())
+
+
+def assert_same_weights(a: DPORewriter, b: DPORewriter) -> None:
+    theirs = weights(b)
+    for name, tensor in weights(a).items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def mean_dev(prompts: list[Prompt]) -> float:
+    return float(problem(None).score(prompts, split="dev").mean.mean())
+
+
+def compared(rule: Any, rewrites: list[Rewrite], **options: Any) -> list[tuple[str, str]]:
+    found = pairs_of("p", rewrites, rewrites, rule=rule, rng=RNG, **options)
+    assert all(p.prompt == "p" and p.margin > 0 for p in found)
+    return [(p.chosen, p.rejected) for p in found]
+
+
+def test_preferences_by_hand() -> None:
+    group = [C, A, D, B, A]
+    assert compared("best_worst", group) == [("a", "d")]
+    assert compared("best_worst", [A]) == []
+    assert set(compared("margin", group, margin=0.35)) == {
+        ("a", "c"),
+        ("a", "d"),
+        ("b", "d"),
+        ("c", "d"),
+    }
+    # b has the higher metric and the lower reward than a: neither is better than the other.
+    assert compared("pareto", [A, B], draft=A) == []
+    assert compared("pareto", group, draft=C) == [("a", "d"), ("b", "d")]
+    assert compared("pareto", group, draft=D) == []
+    many = [Rewrite(f"good {i}", 1 + i / 100, 1.0) for i in range(30)]
+    many += [Rewrite(f"bad {i}", 0.0, 0.0) for i in range(30)]
+    found = compared("pareto", many, draft=C)
+    assert len(found) == 10 * 20
+    assert {chosen for chosen, _ in found} == {f"good {i}" for i in range(20, 30)}
+    margins = pairs_of("p", [A], [D], rng=RNG)
+    assert [p.margin for p in margins] == [pytest.approx(0.8)]
+    with pytest.raises(ConfigError, match="draft"):
+        compared("pareto", group)
+    with pytest.raises(ConfigError, match="'best'"):
+        compared("best", group)
+
+
+def test_preferences_are_a_dataset(tmp_path: Path) -> None:
+    pairs = [Pair("p", "good", "bad", 0.5)]
+    plain = preference_dataset(pairs)
+    assert plain[0] == {"prompt": "p", "chosen": "good", "rejected": "bad", "margin": 0.5}
+    plain.save_to_disk(tmp_path / "pairs")
+    assert load_from_disk(tmp_path / "pairs")[0] == plain[0]
+    chat = preference_dataset(pairs, chat=True)[0]
+    assert chat["prompt"] == [{"role": "user", "content": "p"}]
+    assert chat["chosen"] == [{"role": "assistant", "content": "good"}]
+    rows = list(unpaired_dataset([("p", [A, C, D, A])]))
+    assert [(r["completion"], r["label"]) for r in rows] == [
+        ("a", True),
+        ("c", False),
+        ("d", False),
+    ]
+
+
+def test_rounds_raise_the_held_out_accuracy_of_what_the_policy_writes() -> None:
+    agent = DPORewriter(rounds=3, group=48, drafts=1, max_tokens=8, most=256)
+    agent.learn(problem(50_000), seed=0)
+    text = agent._about["text"]
+    before = [
+        Prompt(t) for t in Writer.load("tiny-rewriter").write([text] * 40, seed=9, max_tokens=8)
+    ]
+    after = agent.predict(40, greedy=False, seed=9)
+    assert mean_dev(after) > mean_dev(before) + 0.1
+    rewards = [row["reward_mean"] for row in agent.log]
+    assert rewards[-1] > rewards[0]
+    # The policy begins as the model it is compared with, and leaves it.
+    assert agent.log[0]["kl"] == pytest.approx(0.0, abs=1e-5)
+    assert agent.log[-1]["kl"] > 0.05
+    assert all(p.margin > 0.03 for p in agent.preferences)
+
+
+def test_training_makes_the_chosen_likelier_than_the_rejected() -> None:
+    agent = DPORewriter(**{**SMALL, "rounds": 1, "epochs": 8, "batch": 8})
+    agent.learn(problem(), seed=0)
+    start = Writer.load("tiny-rewriter")
+    pairs = agent.preferences[:10]
+    assert pairs
+
+    def ratio(writer: Writer) -> float:
+        asked = [p.prompt for p in pairs]
+        chosen = writer.logprobs(asked, [p.chosen for p in pairs])
+        rejected = writer.logprobs(asked, [p.rejected for p in pairs])
+        return sum(a - b for (a, _), (b, _) in zip(chosen, rejected, strict=True))
+
+    assert ratio(agent.writer) > ratio(start) + 1.0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss": "ipo"},
+        {"loss": "kto"},
+        {"pairs": "best_worst", "reference": "start"},
+        {"pairs": "pareto"},
+        {"rejected": "past", "chosen": "future", "easy_first": True},
+        {"lora": LORA, "reference": "start"},
+        {"errors": 2, "meta_prompt": "<rewrite> {prompt} {errors} <instruction>"},
+    ],
+    ids=str,
+)
+def test_an_option_trains(options: dict[str, Any]) -> None:
+    if "lora" in options:
+        pytest.importorskip("peft")
+    agent = DPORewriter(**{**SMALL, "margin": 0.0, "learning_rate": 1e-3, **options})
+    # The draft is neither the best nor the worst: some rewrites dominate it, and it dominates some.
+    agent.learn(problem(initial_prompt="write the author sentiment"), seed=0)
+    assert agent.step == 2
+    start = Writer.load("tiny-rewriter").model.state_dict()
+    if "lora" not in options:
+        assert any(not torch.equal(t, start[name]) for name, t in weights(agent).items())
+    else:
+        assert any(t.abs().sum() > 0 for n, t in weights(agent).items() if "lora_B" in n)
+    assert agent.log[-1]["kl"] != pytest.approx(0.0, abs=1e-5)
+    assert len(agent.predict(3, greedy=False)) == 3
+    if "errors" in options:
+        assert "right:" in agent._about["text"]
+
+
+def test_past_and_future_choose_where_the_two_sides_come_from() -> None:
+    agent = DPORewriter(**{**SMALL, "margin": 0.0, "rejected": "past", "learning_rate": 1e-3})
+    agent.learn(problem(), seed=0)
+    first = {r.text for _, _, rewrites in agent._past for r in rewrites}
+    assert {p.rejected for p in agent.preferences} <= first
+    assert not {p.chosen for p in agent.preferences} <= first
+    easy = DPORewriter(**{**SMALL, "rounds": 1, "margin": 0.0, "easy_first": True})
+    easy.learn(problem(), seed=0)
+    margins = [p.margin for p in easy.preferences]
+    assert margins == sorted(margins, reverse=True)
+    now = DPORewriter(**{**SMALL, "rounds": 1, "margin": 0.0}).learn(problem(), seed=0)
+    future = DPORewriter(**{**SMALL, "rounds": 1, "margin": 0.0, "chosen": "future"})
+    future.learn(problem(), seed=0)
+    written = {r.text for _, _, rewrites in now._past for r in rewrites}
+    assert {p.chosen for p in now.preferences} <= written
+    assert not {p.chosen for p in future.preferences} <= written
+    assert {p.rejected for p in future.preferences} <= written
+
+
+@pytest.mark.parametrize("options", [{}, {"lora": LORA, "rejected": "past", "memory": False}])
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    if "lora" in options:
+        pytest.importorskip("peft")
+    options = {**SMALL, "rounds": 3, "margin": 0.0, **options}
+    whole = DPORewriter(**options)
+    expected = whole.optimize(problem(), seed=3, checkpoint_dir=tmp_path / "a")
+
+    class Interrupted(Exception):
+        """Stands for the kill."""
+
+    class Killer(ListSink):
+        """Kills the run after the second round, before its checkpoint."""
+
+        def emit(self, kind: str, **fields: Any) -> None:
+            super().emit(kind, **fields)
+            if kind == "policy" and fields["step"] == 2:
+                raise Interrupted
+
+    with pytest.raises(Interrupted):
+        DPORewriter(**options).optimize(
+            problem(events=Killer()), seed=3, checkpoint_dir=tmp_path / "b"
+        )
+    torch.manual_seed(99)  # a new process starts anywhere
+    np.random.seed(99)
+    second, model = DPORewriter(**options), TransparentModel(WORDS)
+    got = second.optimize(problem(model=model), seed=3, checkpoint_dir=tmp_path / "b", resume=True)
+    assert got.best == expected.best
+    assert got.history == expected.history
+    assert got.policy == expected.policy
+    assert got.stats == expected.stats
+    assert got.spent["queries"] == expected.spent["queries"]
+    assert second.preferences == whole.preferences
+    assert_same_weights(whole, second)
+    assert model.calls < expected.spent["calls"], "what was scored is not asked again"
+    assert (tmp_path / "a" / PAIRS).read_text() == (tmp_path / "b" / PAIRS).read_text()
+
+
+def test_the_budget_is_a_hard_cap_and_a_cut_round_resumes(tmp_path: Path) -> None:
+    options = {**SMALL, "rounds": 20, "memory": False}
+    results = []
+    for resume in (False, True):
+        p = problem(1000)
+        agent = DPORewriter(**options)
+        results.append(agent.optimize(p, seed=1, checkpoint_dir=tmp_path, resume=resume))
+        assert p.ledger.queries <= 1000
+        assert p.ledger.reserved == 0
+        assert agent.step < 20
+    assert results[0].stats == results[1].stats
+    assert set(results[0].stats["named"]) == {"DPO-I", "DPO-S"}
+
+
+def test_a_round_without_preferences_is_said() -> None:
+    events = ListSink()
+    agent = DPORewriter(**{**SMALL, "rounds": 1, "margin": 5.0}).learn(problem(events=events))
+    assert agent.preferences == []
+    warnings = [e["message"] for e in events.events if e["kind"] == "warning"]
+    assert any("make no preferences; try a smaller margin" in said for said in warnings)
+
+
+def test_a_saved_policy_writes_the_same(tmp_path: Path) -> None:
+    agent = DPORewriter(**SMALL).learn(problem(), seed=0)
+    agent.save(tmp_path)
+    loaded = DPORewriter.load(tmp_path)
+    assert loaded.config == agent.config
+    assert loaded.predict(6, greedy=False, seed=4) == agent.predict(6, greedy=False, seed=4)
+
+
+def test_options_that_cannot_work_are_refused() -> None:
+    for options, message in (
+        ({"rounds": 0}, "rounds"),
+        ({"group": 1}, "group"),
+        ({"beta": 0.0}, "beta"),
+        ({"loss": "kto", "easy_first": True}, "no pairs"),
+        ({"round": 1}, "round"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            DPORewriter(**options)
+    for options, message in (
+        ({"trainer": {"betta": 1}}, "betta"),
+        ({"trainer": {"betta": 1}, "loss": "kto"}, "KTOConfig"),
+        ({"rewriter": "tiny"}, "hf:NAME_OR_FOLDER"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            DPORewriter(**{**SMALL, **options}).check(problem())
+    assert PRESETS["question_rewriter"].pairs == "pareto"
+    assert PRESETS["question_rewriter"].rounds == 1
+
+
+def test_preferences_come_of_any_runs_log(tmp_path: Path) -> None:
+    experiment = Experiment(method="random_tokens", task="author", budget={"queries": 4000})
+    run_experiment(experiment, tmp_path / "run", report=False)
+    pairs = pairs_from_run(tmp_path / "run", "rewrite this", margin=10.0, most=50)
+    assert 0 < len(pairs) <= 50
+    events = [json.loads(x) for x in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    asked: dict[str, float] = {}
+    for event in events:
+        if event["kind"] == "scores" and event["split"] == "train":
+            texts = [p["instruction"] for p in event["prompts"]]
+            asked |= dict(zip(texts, event["rewards"], strict=True))
+    for pair in pairs:
+        assert pair.margin == pytest.approx(asked[pair.chosen] - asked[pair.rejected])
+        assert pair.margin > 10.0
