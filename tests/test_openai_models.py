@@ -131,7 +131,7 @@ def test_missing_log_probabilities_are_failures_of_their_texts() -> None:
 
     def behave(seen: Seen) -> Answer:
         answer = echo(seen)
-        if "dull" in str(seen.body["prompt"]):
+        if "soup" in str(seen.body["prompt"]):
             for choice in answer.body["choices"]:
                 choice["logprobs"] = None
         return answer
