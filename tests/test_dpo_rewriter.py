@@ -11,7 +11,8 @@ import pytest
 import torch
 from datasets import load_from_disk
 
-from promptgym.agents.dpo_rewriter import PAIRS, PRESETS, DPORewriter
+from promptgym.agents.dpo_config import PRESETS
+from promptgym.agents.dpo_rewriter import PAIRS, DPORewriter
 from promptgym.agents.preferences import (
     Pair,
     Rewrite,
