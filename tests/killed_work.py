@@ -5,6 +5,7 @@ They are forked from one that has imported this module, and so the libraries and
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import torch
@@ -18,4 +19,6 @@ load_model("tiny")
 
 def train(config: dict[str, Any], out: str, resume: bool, cache: str | None) -> None:
     """Train as `promptgym train` does, without a report."""
+    # A shell that begins a command in the background lets it ignore interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run_experiment(Experiment(**config), out, resume=resume, report=False, cache=cache)
