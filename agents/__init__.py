@@ -22,7 +22,26 @@ AGENTS: dict[str, str] = {
 }
 """Registered name -> "module:Class"."""
 
-__all__ = ["AGENTS", "make_optimizer"]
+__all__ = ["AGENTS", "make_optimizer", "optimizer_class"]
+
+
+def optimizer_class(name: str) -> Any:
+    """Return the class of an agent or a baseline.
+
+    Args:
+        name: a key of `AGENTS` or `BASELINES`.
+
+    Raises:
+        ConfigError: for another name.
+    """
+    table = {**AGENTS, **BASELINES}
+    if name not in table:
+        raise ConfigError(
+            f"unknown optimizer {name!r}; agents: {', '.join(sorted(AGENTS))}; "
+            f"baselines: {', '.join(sorted(BASELINES))}"
+        )
+    module, _, attribute = table[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def make_optimizer(name: str, **options: Any) -> Optimizer:
@@ -38,18 +57,11 @@ def make_optimizer(name: str, **options: Any) -> Optimizer:
             twice.
     """
     key, colon, preset = name.partition(":")
-    table = {**AGENTS, **BASELINES}
-    if key not in table:
-        raise ConfigError(
-            f"unknown optimizer {name!r}; agents: {', '.join(sorted(AGENTS))}; "
-            f"baselines: {', '.join(sorted(BASELINES))}"
-        )
+    factory = optimizer_class(key)
     if colon:
         if "preset" in options:
             raise ConfigError(f"{name!r} names a preset and preset={options['preset']!r} another")
         options["preset"] = preset
-    module, _, attribute = table[key].partition(":")
-    factory = getattr(importlib.import_module(module), attribute)
     if "preset" in options and key in BASELINES:
         raise ConfigError(f"{key} is a baseline and has no presets, got {options['preset']!r}")
     try:

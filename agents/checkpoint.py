@@ -20,6 +20,8 @@ from promptgym.errors import ConfigError
 from promptgym.runs.folder import write_json
 from promptgym.types import JSON
 
+ABOUT = "policy.json"
+
 Tensors = dict[str, torch.Tensor]
 
 
@@ -51,7 +53,7 @@ def write_policy(
 ) -> None:
     """Write the weights of an agent's policy, and what else it takes to use them."""
     _write_tensors(folder / "policy.safetensors", tensors)
-    write_json(folder / "policy.json", {"agent": agent, **about})
+    write_about(folder, agent, about)
 
 
 def read_policy(folder: Path, agent: str) -> tuple[Tensors, JSON]:
@@ -60,17 +62,40 @@ def read_policy(folder: Path, agent: str) -> tuple[Tensors, JSON]:
     Raises:
         ConfigError: if the folder holds the policy of another agent, a damaged one, or none.
     """
-    path = folder / "policy.json"
+    about = read_about(folder, agent)
+    try:
+        tensors, _ = _read_tensors(folder / "policy.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"the policy in {folder} is damaged: {error}") from None
+    return tensors, about
+
+
+def write_about(folder: Path, agent: str, about: JSON) -> None:
+    """Write whose policy a folder holds, and what it takes to use it beside its weights."""
+    write_json(folder / ABOUT, {"agent": agent, **about})
+
+
+def read_about(folder: Path, agent: str | None = None) -> JSON:
+    """Return what `write_about` wrote, with "agent".
+
+    Args:
+        folder: of the saved policy.
+        agent: whose policy is expected; None takes any.
+
+    Raises:
+        ConfigError: if the folder holds the policy of another agent, a damaged one, or none.
+    """
+    path = folder / ABOUT
     if not path.is_file():
-        raise ConfigError(f"{folder} holds no saved policy: there is no policy.json")
+        raise ConfigError(f"{folder} holds no saved policy: there is no {ABOUT}")
     try:
         about: JSON = json.loads(path.read_text(encoding="utf-8"))
-        tensors, _ = _read_tensors(folder / "policy.safetensors")
-    except (ValueError, OSError, SafetensorError) as error:
-        raise ConfigError(f"the policy in {folder} is damaged: {error}") from None
-    if about.get("agent") != agent:
-        raise ConfigError(f"{path} is of agent {about.get('agent')!r}, expected {agent!r}")
-    return tensors, about
+        found = about["agent"]
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise ConfigError(f"the policy in {folder} is damaged: {ABOUT}: {error!r}") from None
+    if agent is not None and found != agent:
+        raise ConfigError(f"{path} is of agent {found!r}, expected {agent!r}")
+    return about
 
 
 def _write_tensors(

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -33,6 +33,7 @@ from transformers.trainer_utils import SaveStrategy
 from promptgym.agents.agent import configured
 from promptgym.agents.checkpoint import Tensors
 from promptgym.agents.collapse import batch_statistics
+from promptgym.agents.rewriter_config import CHAT, RewriterConfig
 from promptgym.agents.rewriting import RewriterAgent, training_arguments
 from promptgym.agents.writer import lora_config, quiet
 from promptgym.errors import ConfigError
@@ -46,8 +47,8 @@ LOGGED = ("loss", "kl", "grad_norm", "learning_rate")  # of TRL's statistics
 
 
 @dataclass(frozen=True)
-class PRewriteConfig:
-    """Hyperparameters; K and the meta-prompt are the paper's.
+class PRewriteConfig(RewriterConfig):
+    """Hyperparameters beside the shared ones; K (`samples`) and the meta-prompt are the paper's.
 
     Its learning rate, KL weight and batch are not known to us; `default` is what learns on the
     embedded rewriter, `chat` a start for chat models. `frozen` is the control: the same rewriter,
@@ -55,86 +56,37 @@ class PRewriteConfig:
 
     Attributes:
         algorithm: "grpo" or "rloo".
-        rewriter: "tiny-rewriter" (embedded) or "hf:NAME_OR_FOLDER".
-        rewriter_options: further arguments of `from_pretrained`.
         steps: updates at most; the budget may end training earlier.
-        group: rewrites of one draft that are compared with one another.
-        drafts: groups of an update.
-        start: the draft: "initial" (the problem's), or "manual" (one of the task's, drawn).
-        meta_prompt: what the rewriter is asked, with a slot {prompt}; None for the paper's (for the
-            embedded rewriter, what that was taught).
-        errors: examples that the draft's prompt gets wrong, shown to the rewriter with the answer
-            given and the right one (FIPO's optional slots), where the meta-prompt has {errors}.
-        learning_rate: of AdamW.
         kl: weight of the KL penalty; 0 has none, and no reference model.
-        temperature: of the draws.
-        max_tokens: longest rewrite in tokens.
-        max_characters: longest rewrite in characters; what is longer is cut.
-        samples: K of PRewrite-S.
-        memory: do not ask again for prompts whose scores are known.
         micro_batch: rewrites of one backward pass and process; None for all.
-        lora: arguments of peft's LoraConfig, for low-rank adapters; None trains all weights.
         trainer: further arguments of TRL's GRPOConfig or RLOOConfig, e.g. `{"use_vllm": true}`;
             they win over all of these.
-        log_every: steps between two rows of the statistics kept in the result.
-        checkpoint_every: steps between two checkpoints.
     """
 
+    agent: ClassVar[str] = "prewrite"
+    counts: ClassVar[tuple[str, ...]] = ("steps",)
+
     algorithm: Literal["grpo", "rloo"] = "grpo"
-    rewriter: str = "tiny-rewriter"
-    rewriter_options: dict[str, Any] = field(default_factory=dict)
     steps: int = 120
-    group: int = 16
-    drafts: int = 2
-    start: Literal["initial", "manual"] = "initial"
-    meta_prompt: str | None = None
-    errors: int = 0
-    learning_rate: float = 5e-4
     kl: float = 0.01
-    temperature: float = 1.0
-    max_tokens: int = 16
-    max_characters: int = 160
-    samples: int = 10
-    memory: bool = True
     micro_batch: int | None = None
-    lora: dict[str, Any] | None = None
-    trainer: dict[str, Any] = field(default_factory=dict)
-    log_every: int = 1
     checkpoint_every: int = 20
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
+        super().__post_init__()
         if self.algorithm not in ("grpo", "rloo"):
             raise ConfigError(
                 f"prewrite: algorithm must be 'grpo' or 'rloo', got {self.algorithm!r}"
             )
-        counts = ("steps", "drafts", "max_tokens", "max_characters", "samples", "log_every")
-        for name in (*counts, "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"prewrite: {name} must be at least 1, got {getattr(self, name)}")
-        if self.group < 2:
-            raise ConfigError(f"prewrite: a group has at least 2 rewrites, got {self.group}")
-        if self.kl < 0 or self.temperature <= 0:
-            raise ConfigError(
-                f"prewrite: kl must be >= 0 and temperature > 0, got {self.kl} and "
-                f"{self.temperature}"
-            )
+        if self.kl < 0:
+            raise ConfigError(f"prewrite: kl must be >= 0, got {self.kl}")
 
 
 PRESETS: dict[str, PRewriteConfig] = {
     "default": PRewriteConfig(),
     "frozen": PRewriteConfig(learning_rate=0.0, kl=0.0, steps=1000),
-    "chat": PRewriteConfig(
-        rewriter="hf:Qwen/Qwen3-0.6B",
-        group=8,
-        drafts=4,
-        learning_rate=1e-5,
-        kl=0.04,
-        max_tokens=256,
-        max_characters=2000,
-        micro_batch=8,
-        lora={"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
-    ),
+    "chat": PRewriteConfig(**CHAT, group=8, drafts=4, kl=0.04, micro_batch=8),
 }
 
 

@@ -16,6 +16,7 @@ import torch
 
 from promptgym.agents.agent import SAMPLES, Agent
 from promptgym.agents.guards import Guards, concerns
+from promptgym.agents.rewriter_config import RewriterConfig
 from promptgym.agents.writer import Writer, default_meta_prompt, lora_config, rewriter_place
 from promptgym.envs.outcome import Outcome, Question, ask
 from promptgym.envs.prompt_rewrite import PromptRewrite, make
@@ -32,13 +33,12 @@ from promptgym.types import JSON
 class RewriterAgent(Agent):
     """Base of agents that train a language model to rewrite a prompt.
 
-    Its `config` needs `rewriter`, `rewriter_options`, `lora`, `meta_prompt`, `errors`, `start`,
-    `max_characters`, `max_tokens`, `temperature`, `samples` and `memory`.
-
     Attributes:
         episodes: the environment, as TRL takes it.
         watched: the problem it asks.
     """
+
+    config: RewriterConfig
 
     title: ClassVar[str]
     """What tables call its prompts: TITLE-I and TITLE-S."""
@@ -149,8 +149,7 @@ class RewriterAgent(Agent):
     def _reserve(self, problem: Problem, cap: int) -> int:
         """Return what the last rewrites cost on train and dev, a quarter of the cap at most."""
         each = len(problem.task.train) + len(problem.task.dev)
-        samples: int = self.config.samples
-        return min((samples + 1) * each, cap // 4)
+        return min((self.config.samples + 1) * each, cap // 4)
 
     def _show(self, problem: Problem, seed: int) -> tuple[Prompt, list[Prompt]]:
         """Write -I (greedy) and -S (the best on dev of `samples` draws); return -I and draws."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +12,13 @@ from typing import Any
 
 import torch
 
+from promptgym.agents.checkpoint import read_about, write_about
 from promptgym.errors import ConfigError, ModelError
 from promptgym.integrations.trl import text_of
 from promptgym.llms.tiny import REWRITE_TEMPLATE, weights_path
-from promptgym.runs.folder import write_json
 from promptgym.types import JSON
 
 EMBEDDED = "tiny-rewriter"
-ABOUT = "policy.json"
 ADAPTER = "adapter_config.json"  # of peft
 BATCH = 64  # texts written at once
 
@@ -140,7 +138,7 @@ class Writer:
             self.model.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty form
         self.tokenizer.save_pretrained(folder)
-        write_json(folder / ABOUT, {"agent": agent, "chat": self.chat, **about})
+        write_about(folder, agent, {"chat": self.chat, **about})
 
     @classmethod
     def read(cls, folder: Path, agent: str) -> tuple[Writer, JSON]:
@@ -151,13 +149,8 @@ class Writer:
         Raises:
             ConfigError: if the folder holds the policy of another agent, a damaged one, or none.
         """
-        path = folder / ABOUT
-        if not path.is_file():
-            raise ConfigError(f"{folder} holds no saved policy: there is no {ABOUT}")
+        about = read_about(folder, agent)
         try:
-            about: JSON = json.loads(path.read_text(encoding="utf-8"))
-            if about.get("agent") != agent:
-                raise ConfigError(f"{path} is of agent {about.get('agent')!r}, expected {agent!r}")
             adapted = (folder / ADAPTER).is_file()
             place = rewriter_place(about["options"]["rewriter"]) if adapted else str(folder)
             model = _model(place, about["options"]["rewriter_options"])

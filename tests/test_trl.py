@@ -158,6 +158,16 @@ def test_turns_are_one_episode() -> None:
     assert Turns(episodes).rewrite("x").startswith("The turns are used up")
 
 
+def test_turns_that_cannot_be_scored_have_no_reward() -> None:
+    episodes = episodes_of(problem=problem_for("rewrite", budget=SIZE), turns=2, start="manual")
+    rollout = Turns(episodes)
+    rollout.reset(seed=3)
+    for text in ("alpha", "beta"):
+        rollout.rewrite(text)
+    assert episodes.spent
+    assert rollout.get_reward() is None
+
+
 class Scripted(GRPOTrainer):  # type: ignore[misc]
     """Writes given texts in the place of the model's."""
 

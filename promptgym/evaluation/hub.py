@@ -5,7 +5,6 @@ A repository is "user/name" on the Hub, or "file:FOLDER" for a local folder with
 
 from __future__ import annotations
 
-import importlib
 import json
 import shlex
 import shutil
@@ -13,7 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from promptgym.agents import AGENTS
+from promptgym.agents import AGENTS, optimizer_class
+from promptgym.agents.checkpoint import read_about
 from promptgym.errors import ConfigError
 from promptgym.prompts import Prompt
 from promptgym.runs.folder import RunFolder, write_text
@@ -79,14 +79,10 @@ def from_hub(repo: str, *, revision: str | None = None) -> Any:
 
         kinds = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", CARD]
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=kinds))
-    path = folder / "policy.json"
-    if not path.is_file():
-        raise ConfigError(f"{repo} holds no policy: there is no policy.json in it")
-    name = json.loads(path.read_text(encoding="utf-8")).get("agent")
+    name = read_about(folder)["agent"]
     if name not in AGENTS:
         raise ConfigError(f"{repo} is of agent {name!r}; known here: {', '.join(sorted(AGENTS))}")
-    module, _, attribute = AGENTS[name].partition(":")
-    return getattr(importlib.import_module(module), attribute).load(folder)
+    return optimizer_class(name).load(folder)
 
 
 def model_card(run: RunFolder, repo: str) -> str:

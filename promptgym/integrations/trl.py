@@ -26,7 +26,7 @@ from gymnasium import spaces
 from gymnasium.utils import seeding
 from transformers import TrainerCallback
 
-from promptgym.envs.episode import Episode, Transition
+from promptgym.envs.episode import ENDING, Episode, Transition
 from promptgym.envs.outcome import Outcome, Question, ask
 from promptgym.envs.shell import PromptEnv
 from promptgym.errors import ConfigError
@@ -218,9 +218,12 @@ class Turns:
         self._episodes.spent |= bool(transition.info["budget_exhausted"])
         return str(transition.observation["text"])
 
-    def get_reward(self) -> float:
-        """Return what the turns so far were paid together."""
-        return 0.0 if self._episode is None else self._episode.episode_return
+    def get_reward(self) -> float | None:
+        """Return what the turns so far were paid together; None where one could not be scored."""
+        episode = self._episode
+        if episode is None:
+            return 0.0
+        return None if episode.outcome.status in ENDING else episode.episode_return
 
 
 class StopWhenSpent(TrainerCallback):  # type: ignore[misc]  # transformers is untyped to mypy here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -95,7 +96,7 @@ class TransformersOptions:
         return torch.device("cuda" if torch.cuda.is_available() and not embedded else "cpu")
 
 
-class TransformersModel:
+class TransformersModel(ABC):
     """A frozen transformers model with its tokenizer. Subclasses add the forward passes.
 
     Copying or deep-copying returns the same object; pickling keeps the spec and the options, and
@@ -113,9 +114,8 @@ class TransformersModel:
         self.tokenizer = tokenizer
         self.spec = spec
         self.options = options
-        self.given: dict[
-            str, Any
-        ] = {}  # options as written: with the spec, what the registry knows
+        # Options as written: with the spec, what the registry knows.
+        self.given: dict[str, Any] = {}
         dtype = "" if options.dtype == "float32" else f":{options.dtype}"
         self.name = f"{spec}@{identity}{dtype}"
         self.mask_token: str = ""
@@ -171,21 +171,21 @@ class TransformersModel:
             "shorten the prompt, or drop demonstrations or long examples"
         )
 
+    @abstractmethod
     def check_labels(self, labels: Sequence[str]) -> None:
         """Raise ModelError if labels cannot be told apart."""
-        raise NotImplementedError
 
+    @abstractmethod
     def label_logprobs(self, texts: Sequence[str], labels: Sequence[str]) -> LabelLogprobs:
         """Score every label of every text."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loglikelihood(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
         """Return log P(continuation | context), nats, shape (N,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def generate(self, texts: Sequence[str], sampling: Sampling) -> list[Completion]:
         """Continue every text."""
-        raise NotImplementedError
 
 
 def max_length_of(model: Any, tokenizer: Any) -> int | None:

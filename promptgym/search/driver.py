@@ -7,6 +7,7 @@ still take part in the selection, and the search is over.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ class Answer:
 Search = Generator["Ask | Sequence[Prompt]", Answer, None]
 
 
-class SearchMethod:
+class SearchMethod(ABC):
     """Base of the baselines: a frozen dataclass of options with a `search` generator.
 
     Attributes:
@@ -70,6 +71,7 @@ class SearchMethod:
     name: ClassVar[str]
     endless: ClassVar[bool] = True
 
+    @abstractmethod
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Yield what to score, take the answers.
 
@@ -77,7 +79,6 @@ class SearchMethod:
             problem: for its task, vocabulary and start; it is the driver that scores.
             rng: the only source of chance, so that a resumed search repeats itself.
         """
-        raise NotImplementedError
 
     def options(self) -> JSON:
         """Return the options as plain JSON."""
