@@ -8,7 +8,8 @@
 
 Both sides score the same prompts on the same examples. The plain loop is what one writes first, and
 what RLPrompt's reward does: for each prompt, batches of 32 texts, `tokenizer(texts, padding=True)`,
-the forward pass of the model, softmax at the answer position, the columns of the labels. Prompts
+the forward pass of the model as transformers loads it, softmax at the answer position, the columns
+of the labels. Prompts
 are new in every round (no answer is ever cached); the sides alternate, and the median over rounds
 is shown. The largest difference of any log-probability is shown beside it: speed that changes a
 score does not count.
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from shapes import build
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from promptgym.llms import load_model
 from promptgym.prompts import Prompt, Template
@@ -51,10 +53,18 @@ COLUMNS = (
 )
 
 
-def plain_loop(model: Any, scorer: Scorer, prompts: list[Prompt], task: Task) -> FloatArray:
+def plain_model(model: Any) -> Any:
+    """Load a model as one does with transformers alone."""
+    kind = AutoModelForMaskedLM if model.kind == "masked" else AutoModelForCausalLM
+    return kind.from_pretrained(model.model.name_or_path, dtype=torch.float32).eval()
+
+
+def plain_loop(
+    net: Any, model: Any, scorer: Scorer, prompts: list[Prompt], task: Task
+) -> FloatArray:
     """Score as one does with transformers alone, shape (P, E, L)."""
     out = []
-    tokenizer, net = model.tokenizer, model.model
+    tokenizer = model.tokenizer
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
@@ -142,7 +152,7 @@ def compare(spec: str, args: argparse.Namespace, label: str = "") -> list[str]:
     if args.template is not None:
         chosen = Template(args.template)
     assert chosen is not None
-    scorer, limit = Scorer(task, model, chosen), Limit(model)
+    scorer, limit, net = Scorer(task, model, chosen), Limit(model), plain_model(model)
     vocabulary = words_for(model, task)
     rng = np.random.default_rng(0)
     rates: dict[str, list[float]] = {"plain": [], "promptgym": [], "again": [], "share": []}
@@ -155,7 +165,7 @@ def compare(spec: str, args: argparse.Namespace, label: str = "") -> list[str]:
         texts = [chosen.render(p, e, mask=model.mask_token) for p in prompts for e in task.train]
         least = limit.seconds(texts)
         start = time.process_time()
-        want = plain_loop(model, scorer, prompts, task)
+        want = plain_loop(net, model, scorer, prompts, task)
         middle = time.process_time()
         scores = scorer.score(prompts, task.train)
         end = time.process_time()

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from promptgym.errors import ModelError
+from promptgym.llms.activations import fuse_activations
 from promptgym.llms.base import Completion, Kind, LabelLogprobs, Normalization, Sampling
 from promptgym.llms.pieces import PieceTokenizer
 from promptgym.llms.registry import reload_model
@@ -283,6 +284,7 @@ def load_transformers(name: str, *, spec: str, **options: Any) -> TransformersMo
             "(config, tokenizer, safetensors), or a Hub name while online or cached."
         ) from error
     model.eval().requires_grad_(False)
+    fuse_activations(model)
     identity = identity_of(name, config)
     out = backend(model, tokenizer, spec=spec, identity=identity, options=opts)
     out.given = options
