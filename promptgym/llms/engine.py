@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.cache_utils import DynamicCache
 
 from promptgym.llms.head import HeadTap, gather_logprobs
-from promptgym.llms.kv import prefix_cache
+from promptgym.llms.kv import Prefix, PrefixTable
 from promptgym.llms.prefix import (
     WORTH_KEEPING,
     Entry,
@@ -66,6 +65,7 @@ class CausalEngine:
         self.wave_bytes = max(kv_cache_bytes, 64 * 2**20)
         self.shares = kv_cache_bytes > 0
         self._bytes_per_token = 0
+        self._table: PrefixTable | None = None
         half = next(model.parameters()).dtype != torch.float32
         self._probe(0.25 if half else 2e-4)
 
@@ -210,6 +210,7 @@ class CausalEngine:
         width = 0 if columns is None else columns.shape[-1]
         result = np.zeros((len(items), width)) if out is None else out
         place = {item.row: n for n, item in enumerate(items)} if out is None else None
+        self._lay_out([(item.source, item.start) for item in items])
         lengths = [len(item.tokens) for item in items]
         sizes = [item.start + len(item.tokens) for item in items]
         for batch in pack(lengths, sizes, self.batch_tokens):
@@ -249,7 +250,8 @@ class CausalEngine:
             inputs["position_ids"] = self._tensor(starts[:, None] + steps)
         keeps = any(item.keep for item in items)
         if padded:
-            inputs["past_key_values"] = self._past(items, width)
+            rows = [(item.source, item.start) for item in items]
+            inputs["past_key_values"] = self._table_of(rows).cache(rows)
         if not padded and not keeps:
             inputs["use_cache"] = False
         if columns is None:
@@ -268,17 +270,23 @@ class CausalEngine:
         """Move an array to the model's device."""
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
-    def _past(self, items: list[Item], room: int) -> DynamicCache:
-        """Return a cache that holds every item's prefix, with room for its tokens."""
-        places: dict[tuple[int, int], int] = {}
-        prefixes: list[tuple[torch.Tensor | None, int]] = []
-        index = []
-        for item in items:
-            at = places.setdefault((id(item.source), item.start), len(prefixes))
-            if at == len(prefixes):
-                prefixes.append((None if item.source is None else item.source.kv, item.start))
-            index.append(at)
-        return prefix_cache(prefixes, index, room)
+    def _lay_out(self, prefixes: Sequence[Prefix]) -> None:
+        """Make one table for all batches of a call, and for later calls, if memory allows it."""
+        longest = max((tokens for _, tokens in prefixes), default=0)
+        entry = next((entry for entry, _ in prefixes if entry is not None), None)
+        if entry is not None and longest:
+            different = len({(id(e), tokens) for e, tokens in prefixes})
+            size = different * longest * entry.bytes // entry.kv.shape[-2]
+            if size <= self.store.limit / 4:
+                self._table_of(prefixes)
+
+    def _table_of(self, prefixes: Sequence[Prefix]) -> PrefixTable:
+        """Return a table that holds prefixes: the last one, or one made for them."""
+        if self._table is not None and self._table.holds(prefixes):
+            return self._table
+        self._table = None  # room for the new one
+        self._table = PrefixTable(prefixes)
+        return self._table
 
     def _keep(self, items: list[Item], cache: Any, padded: int, made: dict[int, Entry]) -> None:
         """Cut out the key/values that are to be kept."""

@@ -1,36 +1,76 @@
-"""Key/values of prefixes, laid out as a cache of transformers without copying them twice."""
+"""Key/values of prefixes side by side, laid out as a cache of transformers for a batch of rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from promptgym.llms.prefix import Entry
+
+Prefix = tuple[Entry | None, int]
+"""The first so many tokens of an entry; (None, 0) for none."""
+
+
+class PrefixTable:
+    """Different prefixes, padded on the right with zeros to one length.
+
+    Attributes:
+        kv: shape (layers, 2, prefixes, heads, tokens, width).
+    """
+
+    def __init__(self, prefixes: Iterable[Prefix]) -> None:
+        """Copy the prefixes, of which at least one is not empty."""
+        different = {(id(entry), tokens): (entry, tokens) for entry, tokens in prefixes}
+        self._places = {key: at for at, key in enumerate(different)}
+        self._entries = list(different.values())  # held, so that nothing else takes their ids
+        first = next(entry.kv for entry, _ in self._entries if entry is not None)
+        layers, two, heads, _, width = first.shape
+        longest = max(tokens for _, tokens in self._entries)
+        self.kv = first.new_zeros(layers, two, len(self._entries), heads, longest, width)
+        for at, (entry, tokens) in enumerate(self._entries):
+            if entry is not None:
+                self.kv[:, :, at, :, :tokens] = entry.kv[..., :tokens, :]
+
+    def holds(self, prefixes: Iterable[Prefix]) -> bool:
+        """Whether all of these are in the table."""
+        return all((id(entry), tokens) in self._places for entry, tokens in prefixes)
+
+    def cache(self, rows: Sequence[Prefix]) -> DynamicCache:
+        """Return a cache in which every row has its prefix, padded to the longest of them."""
+        places = [self._places[id(entry), tokens] for entry, tokens in rows]
+        index = torch.tensor(places, device=self.kv.device)
+        longest = max(tokens for _, tokens in rows)
+        cache = DynamicCache()
+        cache.layers = [
+            PrefixLayer(keys, values, index) for keys, values in self.kv[..., :longest, :]
+        ]
+        return cache
+
 
 class PrefixLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typed throughout
-    """One layer's prefixes, given to the rows of a batch with room for their own tokens behind.
+    """One layer's prefixes, given to the rows of a batch.
 
     The rows are filled when the layer asks for them, in one copy: several rows may share a prefix,
     and what a layer reads is still in the processor's cache.
     """
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, rows: Any, filled: int) -> None:
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, rows: torch.Tensor) -> None:
         """Take the different prefixes.
 
         Args:
-            keys: shape (prefixes, heads, filled + room, width).
+            keys: shape (prefixes, heads, tokens, width).
             values: as `keys`.
-            rows: which prefix each row has, shape (B,); None for one each, in order.
-            filled: tokens of the prefixes, padding included.
+            rows: which prefix each row has, shape (B,).
         """
         super().__init__()
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
         self._tables: tuple[torch.Tensor, torch.Tensor] | None = (keys, values)
         self._rows = rows
-        self._filled = filled
+        self._filled = keys.shape[-2]
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -40,41 +80,23 @@ class PrefixLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not ty
             self._filled += key_states.shape[-2]
             keys, values = super().update(key_states, value_states)
             return keys, values
-        start, stop = self._filled, self._filled + key_states.shape[-2]
-        sides = []
-        for table, new in zip(self._tables, (key_states, value_states), strict=True):
-            side = table if self._rows is None else table.index_select(0, self._rows)
-            side[:, :, start:stop] = new
-            sides.append(side[:, :, :stop])
-        self._filled, self._tables = stop, None
-        self.keys, self.values = sides
-        return sides[0], sides[1]
+        self.keys = _joined(self._tables[0], self._rows, key_states)
+        self.values = _joined(self._tables[1], self._rows, value_states)
+        self._filled += key_states.shape[-2]
+        self._tables = None
+        return self.keys, self.values
 
     def get_seq_length(self) -> int:
         """Return the tokens that every row has, padding included."""
         return self._filled
 
 
-def prefix_cache(
-    prefixes: Sequence[tuple[torch.Tensor | None, int]], index: Sequence[int], room: int
-) -> DynamicCache:
-    """Return a cache that holds a prefix for every row, padded on the right with zeros.
-
-    Args:
-        prefixes: key/values, shape (layers, 2, heads, tokens, width), and how many of their tokens
-            count; None for no prefix, but not for all.
-        index: which prefix each row has, shape (B,).
-        room: tokens that will be computed behind the longest prefix.
-    """
-    first = next(kv for kv, _ in prefixes if kv is not None)
-    layers, two, heads, _, width = first.shape
-    longest = max(tokens for _, tokens in prefixes)
-    table = first.new_zeros(layers, two, len(prefixes), heads, longest + room, width)
-    for at, (kv, tokens) in enumerate(prefixes):
-        if kv is not None:
-            table[:, :, at, :, :tokens] = kv[..., :tokens, :]
-    own = list(index) == list(range(len(prefixes)))
-    rows = None if own else torch.tensor(index, device=first.device)
-    cache = DynamicCache()
-    cache.layers = [PrefixLayer(layer[0], layer[1], rows, longest) for layer in table]
-    return cache
+def _joined(table: torch.Tensor, rows: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """Return the prefixes of rows with what is new behind them."""
+    if torch.compiler.is_compiling():
+        return torch.cat([table.index_select(0, rows), new], dim=2)
+    filled = table.shape[2]
+    side = new.new_empty(len(rows), table.shape[1], filled + new.shape[2], table.shape[3])
+    torch.index_select(table, 0, rows, out=side[:, :, :filled])
+    side[:, :, filled:] = new
+    return side
