@@ -9,9 +9,10 @@ run again, and one that was interrupted goes on from its checkpoint. Every cell 
     python benchmarks/learning.py report --out runs/learning
 
 `report` writes `table.md` and `curves.png`: held-out accuracy of the best-by-dev prompt, of the
-greedy prompt and the mean over the policy's own samples; means over seeds with 95 % bootstrap
-intervals, and the difference to the better of the two keep-the-best climbers (of the margin, of the
-reward) with its interval.
+greedy prompt and the mean over the policy's own samples, at the end and against queries; means over
+seeds with 95 % bootstrap intervals, and the difference to the better of the two keep-the-best
+climbers (of the margin, of the reward) with its interval. What the policies are asked on the way is
+measured beside the run and not charged to its budget.
 """
 
 from __future__ import annotations
@@ -37,11 +38,16 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "climber": ("hill_climbing", {}),
     "climber of the reward": ("hill_climbing", {"objective": "reward"}),
 }
+ROWS = ("best by dev", "greedy prompt", "policy's samples")
 CLIMBERS = ("climber", "climber of the reward")
 TASKS = ("review-author", "news-topic", "review-staff", "news-outcome")
 PROMPTS = 2000
 """The budget in prompts scored on the whole training split (queries = prompts x its size)."""
 RESAMPLES = 10_000
+LOOKS = 10
+"""How often a policy is looked at during a run."""
+SAMPLES = 16
+"""Its samples each time."""
 Cell = tuple[str, str, int]
 
 
@@ -49,6 +55,43 @@ def cell_path(out: Path, cell: Cell) -> Path:
     """Return where a cell's result lies."""
     task, method, seed = cell
     return out / "cells" / f"{task}.{method.replace(' ', '-')}.{seed}.json"
+
+
+class Looks:
+    """An event sink that looks at a policy each time another tenth of the budget is spent.
+
+    Attributes:
+        seen: queries spent, the greedy prompt, and samples.
+    """
+
+    def __init__(self, agent: Any, problem: Any, budget: int) -> None:
+        """Watch an agent.
+
+        Args:
+            agent: the one that learns.
+            problem: like the one it learns, without a budget.
+            budget: of the one it learns, in queries.
+        """
+        self.agent, self.problem, self.budget = agent, problem, budget
+        self.seen: list[tuple[int, Any, list[Any]]] = []
+
+    def emit(self, kind: str, **fields: Any) -> None:
+        """Look, if it is time."""
+        if kind != "policy" or fields["queries"] < self.next:
+            return
+        if hasattr(self.agent, "edit"):  # a policy over edits: its samples are where episodes ended
+            greedy, samples = self.agent.edit(self.problem), list(self.agent.finished)[-SAMPLES:]
+        else:
+            greedy = self.agent.predict()[0]
+            samples = self.agent.predict(SAMPLES, greedy=False, seed=len(self.seen))
+        self.seen.append((fields["queries"], greedy, samples))
+
+    @property
+    def next(self) -> float:
+        """The queries at which it is time again."""
+        spent = self.seen[-1][0] if self.seen else 0
+        part = self.budget / LOOKS
+        return (spent // part + 1) * part
 
 
 def run_cell(out: Path, cell: Cell, prompts: int, model: str) -> str:
@@ -69,15 +112,18 @@ def run_cell(out: Path, cell: Cell, prompts: int, model: str) -> str:
     registered, options = METHODS[method]
     folder = out / "checkpoints" / cell_path(out, cell).stem
     started = time.monotonic()
-    result = make_optimizer(registered, **options).optimize(
-        Problem(task, target, budget=budget), seed, checkpoint_dir=folder, resume=True
-    )
+    optimizer = make_optimizer(registered, **options)
+    looks = Looks(optimizer, Problem(task, target), budget)
+    problem = Problem(task, target, budget=budget, events=looks)
+    result = optimizer.optimize(problem, seed, checkpoint_dir=folder, resume=True)
     seconds = time.monotonic() - started
 
     def test(rows: list[Any]) -> list[float]:
         return [float(v) for v in evaluate(rows, task, target).mean] if rows else []
 
     curve = test([row["prompt"] for row in result.history])
+    asked = [p for _, greedy, samples in looks.seen for p in [greedy, *samples]]
+    tested = dict(zip(asked, test(asked), strict=True))
     record = {
         "task": name,
         "method": method,
@@ -91,6 +137,11 @@ def run_cell(out: Path, cell: Cell, prompts: int, model: str) -> str:
         "curve": [[row["queries"], t] for row, t in zip(result.history, curve, strict=True)],
         "greedy": test([result.policy["greedy"]])[0] if result.policy else None,
         "samples": test(result.policy.get("samples", [])) if result.policy else [],
+        "looks": [
+            [queries, tested[greedy], float(np.mean([tested[p] for p in samples]))]
+            for queries, greedy, samples in looks.seen
+            if samples
+        ],
         "policy": result.policy,
         "spent": result.spent,
         "seconds": round(seconds, 1),
@@ -189,30 +240,40 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def plot(records: list[dict[str, Any]], path: Path) -> None:
-    """Draw the anytime curves: test accuracy of the incumbent against queries, mean over seeds."""
+    """Draw test accuracy against queries, mean over seeds: a row for each of the three numbers."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     tasks = list(dict.fromkeys(r["task"] for r in records))
-    figure = Figure(figsize=(4.2 * len(tasks), 3.8), layout="constrained")
+    figure = Figure(figsize=(3.9 * len(tasks), 9), layout="constrained")
     FigureCanvasAgg(figure)
-    for place, task in enumerate(tasks, start=1):
-        axes = figure.add_subplot(1, len(tasks), place)
+    grid_of = figure.subplots(3, len(tasks), sharex=True, sharey=True, squeeze=False)
+    for (line, name), (column, task) in itertools.product(enumerate(ROWS), enumerate(tasks)):
+        axes = grid_of[line, column]
         for number, method in enumerate(METHODS):
             own = [r for r in records if r["task"] == task and r["method"] == method]
-            if not own:
+            curves = [r["curve" if line == 0 else "looks"] for r in own]
+            if not all(curves) or not curves:
                 continue
             grid = np.linspace(0, max(r["budget"] for r in own), 201)
-            values = np.array([held(r["curve"], grid) for r in own])
+            place = max(line, 1)
+            values = np.array([held([[row[0], row[place]] for row in c], grid) for c in curves])
             bands = np.array([interval(v[~np.isnan(v)].tolist()) for v in values.T])
-            axes.plot(grid, bands[:, 0], color=f"C{number}", label=method)
-            axes.fill_between(grid, bands[:, 1], bands[:, 2], color=f"C{number}", alpha=0.15, lw=0)
-        axes.set(title=task, xlabel="queries", ylim=(0.45, 1.02))
+            axes.plot(grid / 1000, bands[:, 0], color=f"C{number}", label=method)
+            axes.fill_between(
+                grid / 1000, bands[:, 1], bands[:, 2], color=f"C{number}", alpha=0.15, lw=0
+            )
+        axes.set(ylim=(0.4, 1.02))
         axes.grid(alpha=0.3)
-        if place == 1:
-            axes.set_ylabel("test accuracy of the prompt chosen on dev")
-            axes.legend(fontsize="small")
-    figure.savefig(path, dpi=130)
+        if line == 0:
+            axes.set_title(task)
+        if line == len(ROWS) - 1:
+            axes.set_xlabel("queries (thousands)")
+        if column == 0:
+            axes.set_ylabel(f"test accuracy: {name}")
+    handles, labels = grid_of[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.savefig(path, dpi=100)
 
 
 def held(curve: list[list[float]], grid: Any) -> Any:
