@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from promptgym.agents.preferences import Rule
+from promptgym.agents.ranges import NOT_NEGATIVE, POSITIVE, check_ranges
 from promptgym.agents.rewriter_config import CHAT, RewriterConfig
 from promptgym.errors import ConfigError
 
@@ -53,8 +54,7 @@ class DPORewriterConfig(RewriterConfig):
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
         super().__post_init__()
-        if self.beta <= 0:
-            raise ConfigError(f"dpo_rewriter: beta must be > 0, got {self.beta}")
+        check_ranges(self.agent, self, {POSITIVE: ("beta",), NOT_NEGATIVE: ("margin",)})
         paired = self.easy_first or self.rejected == "past" or self.chosen == "future"
         if self.loss == "kto" and paired:
             raise ConfigError(

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from promptgym.agents.ranges import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Range,
+    check_ranges,
+)
 from promptgym.errors import ConfigError
+
+COUNTS = ("steps", "num_envs", "n_steps", "batch_size", "epochs", "checkpoint_every")
 
 
 @dataclass(frozen=True)
@@ -82,13 +92,19 @@ class PPOEditConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
-        for name in ("num_envs", "n_steps", "batch_size", "epochs", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"ppo_edit: {name} must be at least 1, got {getattr(self, name)}")
+        check_ranges(
+            "ppo_edit",
+            self,
+            {
+                COUNT: (*COUNTS, "embedding", "hidden", "layers", "heads", "head"),
+                Range(2): ("horizon",),
+                NOT_NEGATIVE: ("learning_rate", "entropy", "value", "demonstrations", "archive"),
+                POSITIVE: ("clip", "max_grad_norm", "reward_scale"),
+                SHARE: ("gamma", "gae_lambda"),
+            },
+        )
         if self.words not in ("model", "learned"):
             raise ConfigError(f"ppo_edit: words must be 'model' or 'learned', got {self.words!r}")
-        if self.steps is not None and self.steps < 1:
-            raise ConfigError(f"ppo_edit: steps must be at least 1 or None, got {self.steps}")
         if self.num_envs * self.n_steps < 2:
             raise ConfigError("ppo_edit: an update needs at least 2 transitions")
 

@@ -33,6 +33,7 @@ from transformers.trainer_utils import SaveStrategy
 from promptgym.agents.agent import configured
 from promptgym.agents.checkpoint import Tensors
 from promptgym.agents.collapse import batch_statistics
+from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, check_ranges
 from promptgym.agents.rewriter_config import CHAT, RewriterConfig
 from promptgym.agents.rewriting import RewriterAgent, training_arguments
 from promptgym.agents.writer import lora_config, quiet
@@ -75,12 +76,11 @@ class PRewriteConfig(RewriterConfig):
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
         super().__post_init__()
+        check_ranges(self.agent, self, {NOT_NEGATIVE: ("kl",), COUNT: ("micro_batch",)})
         if self.algorithm not in ("grpo", "rloo"):
             raise ConfigError(
                 f"prewrite: algorithm must be 'grpo' or 'rloo', got {self.algorithm!r}"
             )
-        if self.kl < 0:
-            raise ConfigError(f"prewrite: kl must be >= 0, got {self.kl}")
 
 
 PRESETS: dict[str, PRewriteConfig] = {

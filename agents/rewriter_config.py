@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from promptgym.errors import ConfigError
+from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, POSITIVE, Range, check_ranges
+
+COUNTS = ("drafts", "max_tokens", "max_characters", "samples", "log_every", "checkpoint_every")
 
 
 @dataclass(frozen=True)
@@ -58,18 +60,16 @@ class RewriterConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
-        least = dict.fromkeys(
-            ("drafts", "max_tokens", "max_characters", "samples", "log_every", "checkpoint_every"),
-            1,
+        check_ranges(
+            self.agent,
+            self,
+            {
+                COUNT: (*COUNTS, *self.counts),
+                Range(2): ("group",),
+                NOT_NEGATIVE: ("errors", "learning_rate"),
+                POSITIVE: ("temperature",),
+            },
         )
-        least |= dict.fromkeys(self.counts, 1) | {"group": 2, "errors": 0}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ConfigError(
-                    f"{self.agent}: {name} must be at least {low}, got {getattr(self, name)}"
-                )
-        if self.temperature <= 0:
-            raise ConfigError(f"{self.agent}: temperature must be > 0, got {self.temperature}")
 
 
 CHAT: dict[str, Any] = {

@@ -38,6 +38,7 @@ from promptgym.agents.checkpoint import (
     with_prefix,
 )
 from promptgym.agents.collapse import batch_statistics
+from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, check_ranges
 from promptgym.agents.rlprompt_policy import (
     Adaptor,
     PolicyLM,
@@ -55,6 +56,9 @@ from promptgym.prompts import Prompt
 from promptgym.rewards.stabilizers import make_stabilizer
 from promptgym.search import Selection
 from promptgym.types import JSON, FloatArray
+
+COUNTS = ("steps", "batch", "length", "hidden", "updates", "log_every", "checkpoint_every")
+AMOUNTS = ("learning_rate", "gains", "top_k", "replay", "patience", "greedy_every")
 
 
 @dataclass(frozen=True)
@@ -129,12 +133,16 @@ class RLPromptConfig:
         """Refuse values that cannot work; take the lists that JSON has for tuples."""
         for name in ("gains", "biases", "stabilizer"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        counts = ("steps", "batch", "length", "hidden", "updates", "log_every", "checkpoint_every")
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"rlprompt: {name} must be at least 1, got {getattr(self, name)}")
-        if not 0.0 <= self.explore <= 1.0:
-            raise ConfigError(f"rlprompt: explore must be a share in [0, 1], got {self.explore}")
+        check_ranges(
+            "rlprompt",
+            self,
+            {
+                COUNT: COUNTS,
+                NOT_NEGATIVE: AMOUNTS,
+                POSITIVE: ("clip", "replay_temperature", "sharpen"),
+                SHARE: ("explore", "tau", "reversed_halves"),
+            },
+        )
         if self.updates > 1 and not self.replay:
             raise ConfigError("rlprompt: updates after the first need replay, which is 0")
         if self.vocabulary not in ("policy", "problem"):

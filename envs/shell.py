@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -16,10 +17,13 @@ from promptgym.envs.mdp import Action, Observation, PromptMDP
 from promptgym.envs.outcome import ask
 from promptgym.envs.rendering import render
 from promptgym.errors import ConfigError
+from promptgym.problem import describe_problem
+from promptgym.runs.events import plain
+from promptgym.runs.folder import differences
 from promptgym.types import JSON, BoolArray
 
 RENDER_MODES = ("ansi", "human")
-STATE_VERSION = 3
+STATE_VERSION = 4
 
 
 class PromptEnv(gym.Env[Any, Any]):
@@ -59,6 +63,7 @@ class PromptEnv(gym.Env[Any, Any]):
         self.options = check_options(mdp, options or ShellOptions())
         self.render_mode = check_render_mode(render_mode)
         self.episode = Episode(mdp, self.options)
+        self._identity = identity(mdp, self.options)
         self._rebuild = rebuild
 
     def reset(
@@ -113,7 +118,7 @@ class PromptEnv(gym.Env[Any, Any]):
         """
         return {
             "version": STATE_VERSION,
-            "of": identity(self.mdp),
+            "of": self._identity,
             "episode": self.episode.get_state(),
             "rng": deepcopy(self.np_random.bit_generator.state),
         }
@@ -124,7 +129,7 @@ class PromptEnv(gym.Env[Any, Any]):
         Raises:
             ConfigError: if the state is of another version or environment.
         """
-        check_state(state, self.mdp)
+        check_state(state, self._identity)
         self.episode.set_state(state["episode"])
         self.np_random = generator(state["rng"])
 
@@ -183,24 +188,35 @@ def check_reset_options(options: Any, *more: str) -> JSON:
     return dict(options or {})
 
 
-def identity(mdp: PromptMDP) -> JSON:
-    """Return what has to be the same where a state is taken up: environment, task, vocabulary."""
-    return {
+def identity(mdp: PromptMDP, options: ShellOptions) -> JSON:
+    """Return what has to be the same where a state is taken up, as plain JSON.
+
+    That is the environment with its arguments, how it pays, and all that scores depend on.
+    """
+    simple = (bool, int, float, str, type(None))
+    of: JSON = {
         "environment": type(mdp).__name__,
-        "task": mdp.problem.task.name,
-        "words": len(mdp.vocabulary),
+        "arguments": {k: v for k, v in vars(mdp).items() if isinstance(v, simple)},
+        "options": asdict(options),
+        **describe_problem(mdp.problem),
     }
+    return {name: plain(value) for name, value in of.items()}
 
 
-def check_state(state: JSON, mdp: PromptMDP) -> None:
-    """Refuse a state written by another version or by another environment."""
+def check_state(state: JSON, of: JSON) -> None:
+    """Refuse a state written by another version or by another environment.
+
+    Args:
+        state: what `get_state` returned.
+        of: the identity of the environment that is to take it up.
+    """
     version = state.get("version") if isinstance(state, dict) else None
     if version != STATE_VERSION:
         raise ConfigError(
             f"the state has version {version!r}, this promptgym reads {STATE_VERSION}"
         )
-    if state.get("of") != identity(mdp):
-        raise ConfigError(f"the state is of {state.get('of')}, this environment is {identity(mdp)}")
+    if found := differences(state["of"], of):
+        raise ConfigError(f"the state is of another environment: {'; '.join(found)} here")
 
 
 def generator(state: JSON) -> np.random.Generator:

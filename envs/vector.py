@@ -81,6 +81,7 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
         self.observation_space = batch_space(mdp.observation_space, num_envs)
         self.action_space = batch_space(mdp.action_space, num_envs)
         self.episodes = [Episode(mdp, self.options) for _ in range(num_envs)]
+        self._identity = identity(mdp, self.options)
         self._rngs: list[np.random.Generator | None] = [None] * num_envs
         self._done = np.zeros(num_envs, dtype=np.bool_)
         self._rebuild = rebuild
@@ -219,7 +220,7 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
         """Return the whole state as plain JSON; what was spent is not part of it."""
         return {
             "version": STATE_VERSION,
-            "of": identity(self.mdp),
+            "of": self._identity,
             "episodes": [e.get_state() for e in self.episodes],
             "rngs": [deepcopy(self._rng(i).bit_generator.state) for i in range(self.num_envs)],
             "done": self._done.tolist(),
@@ -232,7 +233,7 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
             ConfigError: if the state is of another version, environment or number of
                 sub-environments.
         """
-        check_state(state, self.mdp)
+        check_state(state, self._identity)
         if len(state["episodes"]) != self.num_envs:
             raise ConfigError(
                 f"the state has {len(state['episodes'])} sub-environments, this has {self.num_envs}"

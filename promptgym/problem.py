@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ from promptgym.arguments import checked
 from promptgym.errors import ConfigError, TaskError
 from promptgym.llms import LanguageModel, load_model
 from promptgym.prompts import Example, Prompt, Template
-from promptgym.rewards import Reward, RewardSpec, make_reward
+from promptgym.rewards import Reward, RewardSpec, describe_reward, make_reward
 from promptgym.runs import EventSink, NullSink
 from promptgym.scoring import Budget, Ledger, Scorer, Scores
 from promptgym.scoring.store import CacheSpec, ScoreStore, open_store
-from promptgym.tasks import Task, load_task
+from promptgym.tasks import Task, load_task, split_hash
 from promptgym.types import JSON, FloatArray
 
 
@@ -243,3 +244,24 @@ def the_model(model: str | LanguageModel, **options: Any) -> LanguageModel:
     if options:
         raise ConfigError(f"model {model.name!r} is loaded already and takes no {sorted(options)}")
     return model
+
+
+def describe_problem(problem: Problem) -> JSON:
+    """Return all that scores and rewards of a problem depend on, as plain JSON."""
+    task = problem.task
+    words = "\n".join(problem.vocabulary).encode("utf-8", "surrogatepass")
+    return {
+        "task": task.name,
+        "train": split_hash(task.train),
+        "dev": split_hash(task.dev),
+        "pool": split_hash(task.pool),
+        "metric": task.metric.name,
+        "verbalizers": dict(task.verbalizers),
+        "answers": {"max_new_tokens": task.max_new_tokens, "stop": task.stop},
+        "model": problem.model.name,
+        "template": problem.template.text,
+        "demonstration": problem.template.demonstration,
+        "reward": describe_reward(problem.reward),
+        "initial_prompt": problem.initial_prompt.to_json(),
+        "vocabulary": hashlib.blake2b(words, digest_size=8).hexdigest(),
+    }

@@ -179,6 +179,14 @@ def test_resume_refuses_what_changed_by_name(
     assert "identity." in capsys.readouterr().err
 
 
+def test_resume_takes_options_that_agree(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("run", "--budget-seconds", "1000", "--set", "batch=8") == 0
+    assert call("train", "--resume", "run", "--budget", "15000", "--quiet") == 0
+    assert call("train", "--resume", "run", "--set", "batch=9") == 2
+    error = capsys.readouterr().err
+    assert "options.batch was 8, is 9" in error and "budget" not in error
+
+
 REFUSED = {
     "train": "give an AGENT",
     "train rlprompt": "give a --task",
@@ -191,7 +199,7 @@ REFUSED = {
     "train random_tokens --task author --set bach=3": "no setting 'bach'; did you mean 'batch'?",
     "train random_tokens --task author --set batch=many": "batch takes int, got 'many'",
     "train random_tokens --task author --set a=1 --set a=2": "'a' is given twice",
-    "train random_tokens --task author --budget -1": "queries must be positive",
+    "train random_tokens --task author --budget -1": "queries takes a positive whole number",
     "train random_tokens --task author --budget 70": "budget of 70 queries is too small",
     "train rlprompt --task author --budget 84": "give at least 85",
     "train ppo_edit --task author --budget 90": "set aside",

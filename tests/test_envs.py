@@ -20,6 +20,7 @@ from promptgym.errors import ConfigError, PromptGymError
 from promptgym.problem import Problem
 from promptgym.registration import ENVIRONMENTS
 from promptgym.testing import check_prompt_env, transparent_task
+from promptgym.types import JSON
 
 SECTIONS = (
     "Description",
@@ -274,8 +275,23 @@ def test_state_moves_to_another_environment() -> None:
         assert one.reset()[1]["prompt"] == two.reset()[1]["prompt"]
     with pytest.raises(ConfigError, match="version"):
         two.set_state({"version": 99})
-    with pytest.raises(ConfigError, match=r"the state is of .*PromptToken.*this environment is"):
+    with pytest.raises(ConfigError, match=r"another environment: .*environment was \"PromptToken"):
         two.set_state(make("token").unwrapped.get_state())
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"horizon": 5}, "arguments.horizon was 8, is 5 here"),
+        ({"shaping": "sparse"}, "options.shaping was "),
+        ({"problem": problem_for("edit", reward="margin")}, "reward"),
+    ],
+)
+def test_a_state_is_of_one_environment_and_problem(other: JSON, says: str) -> None:
+    one = make("edit").unwrapped
+    one.reset(seed=4)
+    with pytest.raises(ConfigError, match=says):
+        make("edit", **other).unwrapped.set_state(one.get_state())
 
 
 @pytest.mark.parametrize("action", [None, 0, [0, 0], [0.5, 0.0, 0.0], [0, 0, 0, 0, 0], "go"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
@@ -23,8 +24,12 @@ def test_a_budget_is_a_number_a_dict_or_nothing() -> None:
     ("value", "says"),
     [
         ({"querys": 3}, r"unknown \['querys'\]; allowed: \['queries'"),
-        (0, "queries must be positive"),
-        ({"seconds": -1}, "seconds must be positive"),
+        (0, "queries takes a positive whole number or None, got 0"),
+        ({"seconds": -1}, "seconds takes a positive number or None, got -1"),
+        ({"seconds": math.nan}, "seconds takes a positive number or None, got nan"),
+        ({"queries": "5"}, "queries takes a positive whole number or None, got '5'"),
+        (1.5, "queries takes a positive whole number or None, got 1.5"),
+        (True, "queries takes a positive whole number or None, got True"),
         ("lots", "expected a number or a dict, got str"),
     ],
 )

@@ -148,7 +148,10 @@ def resumed_config(folder: Path, given: JSON) -> JSON:
     """Return the config of a run with what was given on top; `launch` refuses what differs."""
     from promptgym.runs.folder import RunFolder
 
-    return {**RunFolder.open(folder).config, **given}
+    config = RunFolder.open(folder).config
+    parts = ("budget", "options", "task_options", "model_options")
+    nested = {k: {**config[k], **given[k]} for k in parts if k in given}
+    return {**config, **given, **nested}
 
 
 def default_folder(config: JSON) -> Path:

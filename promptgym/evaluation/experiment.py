@@ -10,7 +10,7 @@ from typing import Any
 
 from promptgym import __version__
 from promptgym.agents import make_optimizer
-from promptgym.errors import ConfigError
+from promptgym.errors import ConfigError, ModelError
 from promptgym.evaluation.evaluate import held_out
 from promptgym.evaluation.report import fixed_levels, write_report
 from promptgym.llms import LanguageModel, load_model
@@ -176,9 +176,14 @@ def run_experiment(
         problem.events.emit(
             "session", promptgym=__version__, resume=resume, task=summarize_task(task)
         )
-        result = optimizer.optimize(
-            problem, experiment.seed, checkpoint_dir=run.checkpoints, resume=resume
-        )
+        try:
+            result = optimizer.optimize(
+                problem, experiment.seed, checkpoint_dir=run.checkpoints, resume=resume
+            )
+        except (ConfigError, ModelError):
+            if not resume and not problem.ledger.queries:
+                run.discard()
+            raise
         record = record_of(result, problem, task)
     save = getattr(optimizer, "save", None)
     if save is not None:

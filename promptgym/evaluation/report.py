@@ -128,7 +128,7 @@ def _curve(run: RunFolder, result: JSON, metric: str) -> str:
     """Return the learning curve with its key."""
     references = fixed_levels(result)
     curve = read_curve(run.events(), metric, references)
-    keys = [("dev", "best prompt so far, dev"), ("train", "mean of a batch, train")]
+    keys = [("dev", "best prompt so far, dev"), ("train", "new prompts, train")]
     keys += [(f"level level{i % 3}", f"{name} prompt, dev") for i, name in enumerate(references)]
     key = "".join(
         f'<span class="key"><svg viewBox="0 0 28 10"><path class="{kind}" d="M0,5 H28"/></svg>'

@@ -87,7 +87,7 @@ def write_png(curve: Curve, path: Path, title: str = "") -> None:
 
     figure = Figure(figsize=(7.2, 4.0), layout="constrained")
     axes = figure.subplots()
-    axes.plot(*_columns(thin(curve.train)), color="0.65", lw=1, label="train, mean of a batch")
+    axes.plot(*_columns(thin(curve.train)), color="0.65", lw=1, label="train, new prompts")
     axes.plot(*_columns(steps(curve.dev, curve.end)), color="#0b6bcb", lw=2, label="dev, best")
     for (name, level), dash in zip(curve.references.items(), ("--", ":", "-.") * 9, strict=False):
         axes.axhline(level, color="0.3", lw=1, ls=dash, label=f"dev, {name}")

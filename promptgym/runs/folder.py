@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,10 @@ class RunFolder:
         if data and not data.endswith(b"\n"):
             with log.open("r+b") as file:
                 file.truncate(data.rfind(b"\n") + 1)
+
+    def discard(self) -> None:
+        """Remove a run that could not start."""
+        shutil.rmtree(self.path)
 
     @property
     def checkpoints(self) -> Path:

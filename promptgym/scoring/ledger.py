@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral, Real
 
 from promptgym.errors import BudgetExhausted, ConfigError
 from promptgym.types import JSON
@@ -43,10 +44,14 @@ class Budget:
     usd: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a cap that is not positive."""
+        """Refuse a cap that is no positive number (a whole one, of what is counted)."""
         for name, value in asdict(self).items():
-            if value is not None and value <= 0:
-                raise ConfigError(f"budget: {name} must be positive or None, got {value!r}")
+            kind, what = (
+                (Real, "number") if name in ("seconds", "usd") else (Integral, "whole number")
+            )
+            number = isinstance(value, kind) and not isinstance(value, bool)
+            if value is not None and not (number and value > 0):
+                raise ConfigError(f"budget: {name} takes a positive {what} or None, got {value!r}")
 
     @classmethod
     def of(cls, value: Budget | int | JSON | None) -> Budget:
@@ -55,8 +60,8 @@ class Budget:
             return cls()
         if isinstance(value, Budget):
             return value
-        if isinstance(value, int):
-            return cls(queries=value)
+        if isinstance(value, Real):
+            return cls(queries=value)  # type: ignore[arg-type]  # checked there
         if isinstance(value, dict):
             unknown = set(value) - set(KINDS)
             if unknown:

@@ -15,7 +15,6 @@ much, and how many requests of unknown cost a kill would leave behind.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Sequence
@@ -28,9 +27,8 @@ import numpy as np
 
 from promptgym.errors import BudgetExhausted, ConfigError, TooManyFailures
 from promptgym.llms import LanguageModel
-from promptgym.problem import Problem
+from promptgym.problem import Problem, describe_problem
 from promptgym.prompts import Example, Prompt
-from promptgym.rewards import describe_reward
 from promptgym.runs import EventSink
 from promptgym.runs.events import parsed, plain
 from promptgym.runs.folder import differences, write_text
@@ -325,26 +323,12 @@ def describe(problem: Problem, method: str, seed: int, options: JSON) -> JSON:
     """
     if seed < 0:
         raise ConfigError(f"the seed must be at least 0, got {seed}")
-    task = problem.task
-    words = "\n".join(problem.vocabulary).encode("utf-8", "surrogatepass")
     return {
         "method": method,
         "seed": seed,
         "options": options,
-        "task": task.name,
-        "train": split_hash(task.train),
-        "dev": split_hash(task.dev),
-        "pool": split_hash(task.pool),
-        "metric": task.metric.name,
-        "verbalizers": dict(task.verbalizers),
-        "answers": {"max_new_tokens": task.max_new_tokens, "stop": task.stop},
-        "model": problem.model.name,
-        "template": problem.template.text,
-        "demonstration": problem.template.demonstration,
-        "reward": describe_reward(problem.reward),
         "budget": asdict(problem.ledger.budget),
-        "initial_prompt": problem.initial_prompt.to_json(),
-        "vocabulary": hashlib.blake2b(words, digest_size=8).hexdigest(),
+        **describe_problem(problem),
     }
 
 

@@ -1,0 +1,69 @@
+"""Hyperparameters that cannot work are refused by name, and leave nothing behind."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptgym.agents import make_optimizer
+from promptgym.agents.ranges import POSITIVE, SHARE, Range
+from promptgym.errors import ConfigError, ModelError
+from promptgym.evaluation.experiment import Experiment, run_experiment
+
+WRONG: dict[str, dict[str, Any]] = {
+    "rlprompt": {
+        "top_k": -3,
+        "replay": -3,
+        "learning_rate": -1.0,
+        "gains": [1.0, -1.0],
+        "tau": -5.0,
+        "clip": 0.0,
+        "sharpen": math.nan,
+        "patience": -1,
+        "greedy_every": -1,
+        "replay_temperature": 0.0,
+        "reversed_halves": 7.0,
+        "explore": 1.5,
+    },
+    "ppo_edit": {
+        "learning_rate": -1.0,
+        "hidden": 0,
+        "gamma": 5.0,
+        "clip": 0.0,
+        "horizon": 1,
+        "archive": -1,
+        "steps": 0,
+        "max_grad_norm": -1.0,
+    },
+    "prewrite": {"kl": -0.1, "micro_batch": 0, "group": 1, "temperature": 0.0, "errors": -1},
+    "dpo_rewriter": {"beta": 0.0, "margin": -1.0, "rounds": 0, "learning_rate": -1e-3},
+}
+CASES = [(agent, name, value) for agent, row in WRONG.items() for name, value in row.items()]
+
+
+@pytest.mark.parametrize(("agent", "name", "value"), CASES)
+def test_a_hyperparameter_out_of_range_is_refused(agent: str, name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"{agent}: {name} must be .*got"):
+        make_optimizer(agent, **{name: value})
+
+
+def test_a_policy_that_cannot_be_made_leaves_no_folder(tmp_path: Path) -> None:
+    experiment = Experiment(
+        method="rlprompt",
+        task="review-author",
+        options={"policy_lm": "foo"},
+        budget={"queries": 9999},
+    )
+    with pytest.raises(ModelError, match="unknown model 'foo'"):
+        run_experiment(experiment, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_range_says_what_it_holds() -> None:
+    assert str(Range(2)) == "at least 2" and Range(2).holds(2) and not Range(2).holds(1)
+    assert str(POSITIVE) == "above 0" and not POSITIVE.holds(0)
+    assert str(SHARE) == "at least 0 and at most 1" and SHARE.holds(1) and not SHARE.holds(1.1)
+    assert not SHARE.holds(math.nan)
