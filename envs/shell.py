@@ -19,7 +19,7 @@ from promptgym.errors import ConfigError
 from promptgym.types import JSON, BoolArray
 
 RENDER_MODES = ("ansi", "human")
-STATE_VERSION = 3
+STATE_VERSION = 4
 
 
 class PromptEnv(gym.Env[Any, Any]):
