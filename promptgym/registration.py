@@ -28,6 +28,11 @@ MULTI_AGENT: dict[str, tuple[str, str]] = {
 }
 
 
+def module_of(env_id: str) -> str:
+    """Return the module of a registered environment."""
+    return {**ENVIRONMENTS, **MULTI_AGENT}[env_id][0].partition(":")[0]
+
+
 def register_all() -> None:
     """Register each row of `ENVIRONMENTS` and `MULTI_AGENT` that is not known yet."""
     for env_id, (entry_point, vector_entry_point) in ENVIRONMENTS.items():

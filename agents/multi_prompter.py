@@ -1,0 +1,408 @@
+"""MultiPrompter (Kim et al. 2023, arXiv:2310.16730): several prompters write one prompt in turns.
+
+**Policies.** N prompters share one frozen causal language model; each has an adaptor of its own
+(RLPrompt's MLP before the output layer) and appends n words to the shared prompt. All are paid the
+reward of the finished prompt: the game of `MultiPrompter-v0`, played for a whole batch at a time.
+
+**Update** (MAPPO, Yu et al. 2022, arXiv:2103.01955). With r the ratio of the new to the old
+probability of a word and A its advantage by a critic of the shared prompt (`agents/mappo.py`):
+
+    policy:  - mean over prompts, sum over words of  min(r A, clip(r, 1 - c, 1 + c) A) + entropy
+    critic:  clipped Huber loss of V against A + V
+
+`critic="central"` is one critic of the whole episode, so that what a prompter leaves to the next is
+worth something to it; `"independent"` gives each its own, which sees its own words only (IPPO, de
+Witt et al. 2020). `prompters=1` is one agent with the whole horizon.
+
+`mappo` has the published hyperparameters. `default` learns within a few thousand prompts, by what
+repaired RLPrompt (see docs/agents.md): all words alike likely at first, and good prompts of the
+past learned again, by self-imitation (Oh et al. 2018).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+
+from promptgym.agents.agent import configured
+from promptgym.agents.base import PolicyAgent
+from promptgym.agents.checkpoint import (
+    Tensors,
+    load_optimizer,
+    of_prefix,
+    optimizer_tensors,
+    with_prefix,
+)
+from promptgym.agents.collapse import batch_statistics
+from promptgym.agents.mappo import (
+    advantages,
+    clipped_policy_loss,
+    clipped_value_loss,
+    imitation_loss,
+)
+from promptgym.agents.rlprompt_policy import (
+    Adaptor,
+    Rollout,
+    load_policy_lm,
+    token_actions,
+    word_actions,
+)
+from promptgym.agents.team_policy import AGENT, Critics, TeamPolicy, load_team, save_team
+from promptgym.errors import ConfigError, PromptGymError
+from promptgym.problem import Problem
+from promptgym.prompts import Prompt
+from promptgym.rewards.stabilizers import make_stabilizer
+from promptgym.search import Selection
+from promptgym.types import JSON, FloatArray
+
+
+@dataclass(frozen=True)
+class MultiPrompterConfig:
+    """Hyperparameters; the defaults are those of preset `default`.
+
+    Attributes:
+        steps: updates at most; the budget may end training earlier.
+        batch: prompts a step.
+        prompters: how many; 1 is one agent with the whole horizon.
+        tokens: words of each one's sub-prompt.
+        critic: "central" or "independent".
+        epochs: passes over a batch.
+        clip: PPO's epsilon, of policy and value.
+        decay: lambda of the advantages; the discount is 1.
+        entropy: weight of the policy's entropy at the start (rewards are about 1 in size).
+        entropy_end: at the end of the budget; it changes geometrically.
+        learning_rate: of Adam, for the policies.
+        critic_rate: for the critics.
+        largest_norm: of the gradients, policies and critics each.
+        huber: where the value loss becomes linear.
+        hidden: hidden units of each adaptor.
+        critic_hidden: hidden units of each critic.
+        gains: Xavier-uniform gain of an adaptor's first and second layer.
+        explore: share of the budget over which all words are alike likely; what is learned from
+            these prompts is weighted by the ratio to that uniform policy.
+        replay: past prompts learned again at each pass; 0 for none. They cost no query.
+        replay_temperature: they are drawn with probability ~ exp(R / (temperature * std R)), over
+            all prompts so far.
+        imitation: weight of what is learned from them.
+        stabilizer: what is done to a batch's rewards, see `promptgym.rewards.stabilizers`.
+        memory: do not ask again for prompts whose reward is known.
+        patience: with memory, training ends after so many steps without a new prompt.
+        vocabulary: "problem": the problem's words that are single tokens of the policy's tokenizer;
+            "policy": all of its tokens but special ones.
+        policy_lm: "target" for the problem's own, or what `load_model` takes.
+        source: text before the prompt; "" for the policy's first token.
+        greedy_every: steps between two looks at the greedy prompt (asked if it is a new one); 0
+            for never.
+        log_every: steps between two rows of the statistics kept in the result.
+        checkpoint_every: steps between two checkpoints.
+    """
+
+    steps: int = 12_000
+    batch: int = 16
+    prompters: int = 2
+    tokens: int = 5
+    critic: Literal["central", "independent"] = "central"
+    epochs: int = 4
+    clip: float = 0.2
+    decay: float = 0.95
+    entropy: float = 0.1
+    entropy_end: float = 0.01
+    learning_rate: float = 1e-3
+    critic_rate: float = 1e-3
+    largest_norm: float = 10.0
+    huber: float = 10.0
+    hidden: int = 2048
+    critic_hidden: int = 64
+    gains: tuple[float, float] = (1.0, 1e-4)
+    explore: float = 0.25
+    replay: int = 32
+    replay_temperature: float = 1.0
+    imitation: float = 1.0
+    stabilizer: tuple[str | dict[str, Any], ...] = ("fixed_scale",)
+    memory: bool = True
+    patience: int = 50
+    vocabulary: Literal["policy", "problem"] = "problem"
+    policy_lm: str = "tiny"
+    source: str = ""
+    greedy_every: int = 10
+    log_every: int = 10
+    checkpoint_every: int = 100
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work; take the lists that JSON has for tuples."""
+        for name in ("gains", "stabilizer"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in COUNTS:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{AGENT}: {name} must be at least 1, got {getattr(self, name)}")
+        for name in ("explore", "decay"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{AGENT}: {name} must be in [0, 1], got {getattr(self, name)}")
+        for name in ("entropy", "entropy_end", "clip", "replay_temperature"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{AGENT}: {name} must be positive, got {getattr(self, name)}")
+        if self.replay < 0 or self.imitation < 0:
+            raise ConfigError(
+                f"{AGENT}: replay and imitation must not be negative, got {self.replay} and "
+                f"{self.imitation}"
+            )
+        if self.critic not in ("central", "independent"):
+            raise ConfigError(
+                f"{AGENT}: critic must be 'central' or 'independent', got {self.critic!r}"
+            )
+        if self.vocabulary not in ("policy", "problem"):
+            raise ConfigError(
+                f"{AGENT}: vocabulary must be 'policy' or 'problem', got {self.vocabulary!r}"
+            )
+        make_stabilizer(self.stabilizer)
+
+
+COUNTS = (
+    "steps",
+    "batch",
+    "prompters",
+    "tokens",
+    "epochs",
+    "hidden",
+    "critic_hidden",
+    "log_every",
+    "checkpoint_every",
+)
+PRESETS: dict[str, MultiPrompterConfig] = {
+    "default": MultiPrompterConfig(),
+    # Yu et al. 2022, appendix, tables of common hyperparameters: what they share over benchmarks.
+    "mappo": MultiPrompterConfig(
+        epochs=10,
+        entropy=0.01,
+        entropy_end=0.01,
+        learning_rate=5e-4,
+        critic_rate=5e-4,
+        explore=0.0,
+        replay=0,
+        stabilizer=("running_z",),
+    ),
+}
+
+
+class MultiPrompter(PolicyAgent):
+    """MultiPrompter as an agent: `learn`, `predict`, `save`, `load`, `optimize`."""
+
+    name: ClassVar[str] = AGENT
+    config: MultiPrompterConfig
+
+    def __init__(self, preset: str = "default", **options: Any) -> None:
+        """Take a preset and what is to differ from it.
+
+        Raises:
+            ConfigError: for an unknown preset or option.
+        """
+        self.config = configured(self.name, PRESETS, preset, options)
+        self._policy: TeamPolicy | None = None
+        self._start = Prompt("")
+
+    @property
+    def policy(self) -> TeamPolicy:
+        """The prompters; raises PromptGymError before `learn` or `load`."""
+        if self._policy is None:
+            raise PromptGymError("this agent has no policy yet: call learn, optimize or load")
+        return self._policy
+
+    @property
+    def length(self) -> int:
+        """Words of a whole prompt."""
+        return self.config.prompters * self.config.tokens
+
+    def _build(self, problem: Problem, seed: int) -> None:
+        """Make policies, critics, optimizer, generator and replay memory anew."""
+        c = self.config
+        backend = load_policy_lm(c.policy_lm, problem)
+        rows, size = backend.model.get_output_embeddings().weight.shape
+        if c.vocabulary == "problem":
+            actions = word_actions(backend.tokenizer, problem.vocabulary)
+        else:
+            actions = token_actions(backend.tokenizer, rows)
+        drawing = torch.Generator().manual_seed(seed)
+        heads = [
+            Adaptor(size, c.hidden, gains=c.gains, biases=(0.0, 0.0), generator=drawing)
+            for _ in range(c.prompters)
+        ]
+        self._policy = TeamPolicy(backend, actions, heads, c.tokens, c.source)
+        count = 1 if c.critic == "central" else c.prompters
+        self.critics = Critics(count, size, self.length, c.critic_hidden, drawing)
+        self.critics.to(self.policy.device)
+        self.generator = torch.Generator(self.policy.device).manual_seed(seed)
+        groups = [
+            {"params": list(self.policy.heads.parameters()), "lr": c.learning_rate},
+            {"params": list(self.critics.parameters()), "lr": c.critic_rate},
+        ]
+        self.optimizer = torch.optim.Adam(groups, eps=1e-5)  # MAPPO's epsilon
+        self.stabilizer = make_stabilizer(c.stabilizer)
+        self.past: dict[tuple[int, ...], float] = {}
+        self._start = problem.initial_prompt
+
+    def _train_step(self, problem: Problem, selection: Selection | None) -> None:
+        """Sample a batch, have it scored, update; look at the greedy prompt now and then."""
+        c = self.config
+        self._drawn = self.generator.get_state()
+        uniform = self._progress(problem) < c.explore
+        rollout = self.policy.rollout(c.batch, self.length, self.generator, uniform=uniform)
+        rewards = self._ask(problem, selection, self._prompts(rollout.actions))
+        if c.greedy_every and self.step % c.greedy_every == 0:
+            self._ask(problem, selection, [p for p in self.predict() if p not in self.known])
+        self._updating = True
+        weight = c.entropy * (c.entropy_end / c.entropy) ** self._progress(problem)
+        row = self._update(rollout, rewards, uniform, weight)
+        statistics = batch_statistics(rollout.actions.tolist(), rewards, row.pop("entropy"))
+        self._drawn = self.generator.get_state()
+        self._end_step(problem, {**row, **statistics})
+
+    def _update(self, rollout: Rollout, rewards: FloatArray, uniform: bool, entropy: float) -> JSON:
+        """Learn from a batch in several passes; return statistics of the first.
+
+        Prompts whose every call failed take no part.
+        """
+        c = self.config
+        valid = np.flatnonzero(~np.isnan(rewards))
+        if not valid.size:
+            return {"loss": math.nan, "entropy": math.nan}
+        states, actions = rollout.states[valid], rollout.actions[valid]
+        replayed, known = self._replayed(actions, rewards[valid])
+        shaped = torch.tensor(self.stabilizer(rewards[valid], known), dtype=torch.float32)
+        shaped = shaped.to(states.device)
+        new, old = shaped[: valid.size], torch.split(shaped[valid.size :], max(1, c.replay))
+        with torch.no_grad():
+            values = self.critics(states)
+            horizon = None if c.critic == "central" else c.tokens
+            advantage = advantages(values, new, c.decay, horizon)
+            logits = self.policy.logits(states)
+            sampled = torch.zeros_like(logits) if uniform else logits
+            before = chosen(sampled, actions)
+        row: JSON = {}
+        for epoch in range(c.epochs):
+            logits = self.policy.logits(states)
+            logp = chosen(logits, actions)
+            spread = entropies(logits)
+            policy_loss = clipped_policy_loss(logp, before, advantage, c.clip) - entropy * spread
+            value_loss = clipped_value_loss(
+                self.critics(states), values, advantage + values, c.clip, c.huber
+            )
+            loss = policy_loss.sum(1).mean() + value_loss.sum(1).mean()
+            if c.replay:
+                loss = loss + c.imitation * self._imitate(replayed[epoch], old[epoch])
+            if not epoch:
+                row = {
+                    "loss": float(loss.detach()),
+                    "value_loss": float(value_loss.detach().mean()),
+                    "entropy": float(spread.detach().mean()),
+                    "active": self.policy.active_share(states),
+                }
+            self._descend(loss)
+        with torch.no_grad():
+            ratio = (chosen(self.policy.logits(states), actions) - before).exp()
+            row["clipped"] = float(((ratio - 1).abs() > c.clip).float().mean())
+        return row
+
+    def _imitate(self, actions: torch.Tensor, rewards: torch.Tensor) -> torch.Tensor:
+        """Return the loss of self-imitation on past prompts (R, T)."""
+        states = self.policy.states_of(actions)
+        logp = chosen(self.policy.logits(states), actions)
+        policy_loss, value_loss = imitation_loss(logp, self.critics(states), rewards)
+        return (policy_loss + value_loss).sum(1).mean()
+
+    def _descend(self, loss: torch.Tensor) -> None:
+        """Take one step of Adam; the gradients of policies and critics are clipped apart."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for network in (self.policy.heads, self.critics):
+            torch.nn.utils.clip_grad_norm_(network.parameters(), self.config.largest_norm)
+        self.optimizer.step()
+
+    def _replayed(
+        self, actions: torch.Tensor, rewards: FloatArray
+    ) -> tuple[tuple[torch.Tensor, ...], FloatArray | None]:
+        """Remember a batch; draw past prompts for each pass, good ones more often."""
+        c = self.config
+        if not c.replay:
+            return (), None
+        self.past.update(zip(map(tuple, actions.tolist()), rewards.tolist(), strict=True))
+        known = np.array(list(self.past.values()))
+        weights = (known - known.max()) / (c.replay_temperature * known.std() + 1e-8)
+        drawn = torch.multinomial(
+            torch.tensor(np.exp(weights), device=actions.device),
+            c.replay * c.epochs,
+            replacement=True,
+            generator=self.generator,
+        ).tolist()
+        prompts = list(self.past)
+        again = torch.tensor([prompts[i] for i in drawn], device=actions.device)
+        return torch.split(again, c.replay), known[drawn]
+
+    def predict(self, n: int = 1, *, greedy: bool = True, seed: int = 0) -> list[Prompt]:
+        """Return prompts of the team: its likeliest one, or `n` samples."""
+        if greedy:
+            return self._prompts(self.policy.rollout(1, self.length, None).actions) * n
+        generator = torch.Generator(self.policy.device).manual_seed(seed)
+        return self._prompts(self.policy.rollout(n, self.length, generator).actions)
+
+    def _prompts(self, actions: torch.Tensor) -> list[Prompt]:
+        """Return the prompts of actions (B, T); demonstrations and system stay the start's."""
+        return [replace(self._start, instruction=text) for text in self.policy.texts(actions)]
+
+    def _get_state(self) -> tuple[Tensors, JSON]:
+        """Return weights, optimizer, generator, replay memory and stabilizer."""
+        past = np.array(list(self.past), dtype=np.int64).reshape(-1, self.length)
+        tensors = {
+            **with_prefix("policy", self.policy.state_dict()),
+            **with_prefix("critics", self.critics.state_dict()),
+            **with_prefix("optimizer", optimizer_tensors(self.optimizer)),
+            "generator": self._drawn,
+            "past": torch.from_numpy(past),
+            "past_rewards": torch.tensor(list(self.past.values()), dtype=torch.float64),
+        }
+        return tensors, {"stabilizer": self.stabilizer.get_state()}
+
+    def _set_state(self, tensors: Tensors, state: JSON) -> None:
+        """Take them back."""
+        self.policy.load_state_dict(of_prefix("policy", tensors))
+        self.critics.load_state_dict(of_prefix("critics", tensors))
+        load_optimizer(self.optimizer, of_prefix("optimizer", tensors))
+        self.generator.set_state(tensors["generator"])
+        self.stabilizer.set_state(state["stabilizer"])
+        past = map(tuple, tensors["past"].tolist())
+        self.past = dict(zip(past, tensors["past_rewards"].tolist(), strict=True))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the policies: `policy.json` and `policy.safetensors`."""
+        save_team(Path(folder), self.policy, asdict(self.config), self._start)
+
+    @classmethod
+    def load(cls, folder: str | Path, model: Any = None) -> MultiPrompter:
+        """Return an agent with saved policies.
+
+        Args:
+            folder: what `save` wrote.
+            model: the policies' language model; None loads what `policy_lm` names.
+
+        Raises:
+            ConfigError: if they were trained on another language model.
+        """
+        agent = cls()
+        agent._policy, options, agent._start = load_team(Path(folder), model)
+        agent.config = MultiPrompterConfig(**options)
+        return agent
+
+
+def chosen(logits: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    """Return the log-probability of each word written; (B, T, A), (B, T) -> (B, T)."""
+    return logits.log_softmax(-1).gather(-1, actions[..., None])[..., 0]
+
+
+def entropies(logits: torch.Tensor) -> torch.Tensor:
+    """Return the entropy of each choice, nats; (B, T, A) -> (B, T)."""
+    logp = logits.log_softmax(-1)
+    return -(logp.exp() * logp).sum(-1)
