@@ -116,7 +116,7 @@ class MultiPrompterConfig:
     critic_rate: float = 1e-3
     largest_norm: float = 10.0
     huber: float = 10.0
-    hidden: int = 2048
+    hidden: int = 512
     critic_hidden: int = 64
     gains: tuple[float, float] = (1.0, 1e-4)
     explore: float = 0.25
@@ -293,7 +293,7 @@ class MultiPrompter(PolicyAgent):
             )
             loss = policy_loss.sum(1).mean() + value_loss.sum(1).mean()
             if c.replay:
-                loss = loss + c.imitation * self._imitate(replayed[epoch], old[epoch])
+                loss = loss + self._imitate(replayed[epoch], old[epoch], entropy)
             if not epoch:
                 row = {
                     "loss": float(loss.detach()),
@@ -307,12 +307,17 @@ class MultiPrompter(PolicyAgent):
             row["clipped"] = float(((ratio - 1).abs() > c.clip).float().mean())
         return row
 
-    def _imitate(self, actions: torch.Tensor, rewards: torch.Tensor) -> torch.Tensor:
-        """Return the loss of self-imitation on past prompts (R, T)."""
+    def _imitate(
+        self, actions: torch.Tensor, rewards: torch.Tensor, entropy: float
+    ) -> torch.Tensor:
+        """Return the loss of self-imitation on past prompts (R, T), where entropy counts too."""
         states = self.policy.states_of(actions)
-        logp = chosen(self.policy.logits(states), actions)
-        policy_loss, value_loss = imitation_loss(logp, self.critics(states), rewards)
-        return (policy_loss + value_loss).sum(1).mean()
+        logits = self.policy.logits(states)
+        policy_loss, value_loss = imitation_loss(
+            chosen(logits, actions), self.critics(states), rewards
+        )
+        loss = self.config.imitation * (policy_loss + value_loss) - entropy * entropies(logits)
+        return loss.sum(1).mean()
 
     def _descend(self, loss: torch.Tensor) -> None:
         """Take one step of Adam; the gradients of policies and critics are clipped apart."""

@@ -10,8 +10,8 @@ run again, and one that was interrupted goes on from its checkpoint. Every cell 
 
 `report` writes `table.md` and `curves.png`: held-out accuracy of the best-by-dev prompt, of the
 greedy prompt and the mean over the policy's own samples; means over seeds with 95 % bootstrap
-intervals, and the difference to the better of the two keep-the-best climbers (of the margin, of the
-reward) with its interval.
+intervals, and the difference to a reference with its interval: the better of the two keep-the-best
+climbers (of the margin, of the reward).
 """
 
 from __future__ import annotations
@@ -38,11 +38,15 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "climber of the reward": ("hill_climbing", {"objective": "reward"}),
 }
 CLIMBERS = ("climber", "climber of the reward")
+AGAINST = {method: () if method in CLIMBERS else CLIMBERS for method in METHODS}
+"""Method -> the methods of which the better one is subtracted from it in the table."""
 TASKS = ("review-author", "news-topic", "review-staff", "news-outcome")
 PROMPTS = 2000
 """The budget in prompts scored on the whole training split (queries = prompts x its size)."""
 RESAMPLES = 10_000
 Cell = tuple[str, str, int]
+Methods = dict[str, tuple[str, dict[str, Any]]]
+Against = dict[str, tuple[str, ...]]
 
 
 def cell_path(out: Path, cell: Cell) -> Path:
@@ -51,8 +55,18 @@ def cell_path(out: Path, cell: Cell) -> Path:
     return out / "cells" / f"{task}.{method.replace(' ', '-')}.{seed}.json"
 
 
-def run_cell(out: Path, cell: Cell, prompts: int, model: str) -> str:
-    """Run one cell (or go on with it) and write its file; return one line about it."""
+def run_cell(
+    out: Path, cell: Cell, prompts: int, model: str, agent: tuple[str, dict[str, Any]]
+) -> str:
+    """Run one cell (or go on with it) and write its file; return one line about it.
+
+    Args:
+        out: results folder.
+        cell: task, method by its name in tables, seed.
+        prompts: the budget in prompts.
+        model: the target model.
+        agent: the method's registered name and options.
+    """
     import torch
 
     from promptgym import __version__
@@ -66,7 +80,7 @@ def run_cell(out: Path, cell: Cell, prompts: int, model: str) -> str:
     name, method, seed = cell
     task, target = load_task(name), load_model(model)
     budget = prompts * len(task.train)
-    registered, options = METHODS[method]
+    registered, options = agent
     folder = out / "checkpoints" / cell_path(out, cell).stem
     started = time.monotonic()
     result = make_optimizer(registered, **options).optimize(
@@ -119,7 +133,8 @@ def run(arguments: argparse.Namespace) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
-        jobs = [pool.submit(run_cell, out, c, arguments.prompts, arguments.model) for c in cells]
+        prompts, model, table = arguments.prompts, arguments.model, arguments.table
+        jobs = [pool.submit(run_cell, out, c, prompts, model, table[c[1]]) for c in cells]
         for job in as_completed(jobs):
             print(job.result(), flush=True)
 
@@ -155,7 +170,7 @@ def shown(triple: tuple[float, float, float], sign: str = "") -> str:
     return f"{mean:{sign}.3f}{ends}"
 
 
-def table(records: list[dict[str, Any]]) -> str:
+def table(records: list[dict[str, Any]], methods: Methods, against: Against) -> str:
     """Return the table as Markdown, one part a task."""
     lines = []
     for task in dict.fromkeys(r["task"] for r in records):
@@ -166,17 +181,17 @@ def table(records: list[dict[str, Any]]) -> str:
             "",
             f"Budget {', '.join(f'{b:,}' for b in budgets)} queries; model {rows[0]['model']}.",
             "",
-            "| method | seeds | best by dev | minus better climber | greedy | samples (mean) | s |",
+            "| method | seeds | best by dev | minus reference | greedy | samples (mean) | s |",
             "|---|---|---|---|---|---|---|",
         ]
-        climbs = [[r["test"] for r in rows if r["method"] == m] for m in CLIMBERS]
-        climber = max(climbs, key=lambda tests: float(np.mean(tests)) if tests else 0.0)
-        for method in METHODS:
+        for method in methods:
             own = [r for r in rows if r["method"] == method]
             if not own:
                 continue
             best = [r["test"] for r in own]
-            gap = (float("nan"),) * 3 if method in CLIMBERS else difference(best, climber)
+            others = [[r["test"] for r in rows if r["method"] == m] for m in against[method]]
+            other = max(others, key=lambda x: float(np.mean(x)) if x else 0.0, default=[])
+            gap = difference(best, other)
             greedy = interval([r["greedy"] for r in own if r["greedy"] is not None])
             samples = interval([float(np.mean(r["samples"])) for r in own if r["samples"]])
             seconds = np.median([r["seconds"] for r in own])
@@ -188,7 +203,7 @@ def table(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def plot(records: list[dict[str, Any]], path: Path) -> None:
+def plot(records: list[dict[str, Any]], path: Path, methods: Methods) -> None:
     """Draw the anytime curves: test accuracy of the incumbent against queries, mean over seeds."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -198,7 +213,7 @@ def plot(records: list[dict[str, Any]], path: Path) -> None:
     FigureCanvasAgg(figure)
     for place, task in enumerate(tasks, start=1):
         axes = figure.add_subplot(1, len(tasks), place)
-        for number, method in enumerate(METHODS):
+        for number, method in enumerate(methods):
             own = [r for r in records if r["task"] == task and r["method"] == method]
             if not own:
                 continue
@@ -227,28 +242,42 @@ def report(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out)
     files = sorted((out / "cells").glob("*.json"))
     if not files:
-        raise SystemExit(f"{out} has no cells; run `python benchmarks/learning.py run` first")
+        raise SystemExit(f"{out} has no cells; give the command `run` first")
     records = [json.loads(f.read_text(encoding="utf-8")) for f in files]
     order = {task: i for i, task in enumerate(TASKS)}
     records.sort(key=lambda r: (order.get(r["task"], len(order)), r["task"], r["seed"]))
-    text = table(records)
+    text = table(records, arguments.table, arguments.against)
     (out / "table.md").write_text(text, encoding="utf-8")
-    plot(records, out / "curves.png")
+    plot(records, out / "curves.png", arguments.table)
     print(text)
     print(f"wrote {out / 'table.md'} and {out / 'curves.png'}")
 
 
-def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def main(
+    about: str | None = __doc__,
+    out: str = "runs/learning",
+    methods: Methods = METHODS,
+    against: Against = AGAINST,
+    tasks: tuple[str, ...] = TASKS,
+) -> None:
+    """Read the command line.
+
+    Args:
+        about: what is compared; the first line is shown.
+        out: results folder, if none is given.
+        methods: what is compared, by name in tables.
+        against: see `AGAINST`.
+        tasks: on which, if none are given.
+    """
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
     commands = parser.add_subparsers(required=True)
     for name, function in (("run", run), ("report", report)):
         command = commands.add_parser(name, help=function.__doc__)
-        command.add_argument("--out", default="runs/learning", help="results folder")
-        command.set_defaults(function=function)
+        command.add_argument("--out", default=out, help="results folder")
+        command.set_defaults(function=function, table=methods, against=against)
         if name == "run":
-            command.add_argument("--tasks", nargs="+", default=list(TASKS))
-            command.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+            command.add_argument("--tasks", nargs="+", default=list(tasks))
+            command.add_argument("--methods", nargs="+", choices=methods, default=list(methods))
             command.add_argument("--seeds", type=int, default=5, help="how many")
             command.add_argument(
                 "--first-seed", type=int, default=100, help="the defaults were chosen on small ones"

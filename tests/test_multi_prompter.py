@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import pickle
 import subprocess
@@ -14,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 import pettingzoo
 import pytest
-from env_problems import SIZE, FailingModel, problem_for
+from env_problems import SECTIONS, SIZE, FailingModel, problem_for
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import data_equivalence
 from pettingzoo.test import api_test, parallel_api_test
@@ -25,6 +26,7 @@ from pettingzoo.utils.conversions import turn_based_aec_to_parallel
 
 from promptgym.envs import multi_prompter
 from promptgym.envs.editor_critic import ACCEPT, REJECT
+from promptgym.envs.token_turns import TokenTurns
 from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
@@ -120,6 +122,16 @@ def test_importing_promptgym_registers_without_a_deep_learning_library() -> None
         for c in (code, light)
     ]
     assert [run.stdout.strip() for run in runs] == ["2 2", "set()"]
+
+
+def test_the_page_is_complete() -> None:
+    page = multi_prompter.MultiPrompter.__doc__ or ""
+    at = [page.find(f"## {section}\n") for section in SECTIONS]
+    assert min(at) > 0 and at == sorted(at)
+    for mdp, names in ((TokenTurns, {"prompters", "tokens", "max_cycles"}),):
+        parameters = inspect.signature(mdp.__init__).parameters
+        for name in names:
+            assert f"| `{name}` | {parameters[name].default} |" in page
 
 
 # -- one prompter is PromptToken-v0 -------------------------------------------------------------

@@ -62,9 +62,7 @@ def test_what_is_clipped_has_no_gradient() -> None:
     loss = clipped_policy_loss(logp, torch.zeros(5), gain, 0.2)
     loss.sum().backward()  # type: ignore[no-untyped-call]
     assert logp.grad is not None and (logp.grad != 0).tolist() == [False, True, True, False, True]
-    assert loss[0] == pytest.approx(-1.2) and loss[2] == pytest.approx(
-        float(torch.tensor(0.5).exp())
-    )
+    assert loss.tolist()[::2] == pytest.approx([-1.2, np.exp(0.5), -np.exp(0.1)])
     value = torch.tensor([1.0, 0.1])
     worse = clipped_value_loss(value, torch.zeros(2), torch.ones(2), 0.2, 10.0)
     assert worse.tolist() == pytest.approx([0.32, 0.405])  # of 0.2, not 1.0; of 0.1
@@ -101,7 +99,7 @@ def test_independent_critics_share_nothing() -> None:
         assert (critics(states) == 0).all()
         assert len(critics.nets) == count
         critics(states)[:, :2].sum().backward()
-        moved = [net[2].bias.grad is not None for net in critics.nets]  # type: ignore[index]
+        moved = [bool(net[2].bias.grad.any()) for net in critics.nets]  # type: ignore[index]
         assert moved == [True] + [False] * (count - 1)
 
 
