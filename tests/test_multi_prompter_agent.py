@@ -18,7 +18,8 @@ from promptgym.agents.mappo import (
     clipped_value_loss,
     imitation_loss,
 )
-from promptgym.agents.multi_prompter import PRESETS, MultiPrompter, chosen, entropies
+from promptgym.agents.multi_prompter import MultiPrompter, chosen, entropies
+from promptgym.agents.multi_prompter_config import PRESETS
 from promptgym.agents.team_policy import Critics
 from promptgym.cli import main
 from promptgym.errors import ConfigError, PromptGymError
