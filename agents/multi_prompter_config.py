@@ -60,8 +60,8 @@ class MultiPrompterConfig:
     epochs: int = 4
     clip: float = 0.2
     decay: float = 0.95
-    entropy: float = 0.1
-    entropy_end: float = 0.01
+    entropy: float = 0.2
+    entropy_end: float = 0.05
     learning_rate: float = 1e-3
     critic_rate: float = 1e-3
     largest_norm: float = 10.0
@@ -72,7 +72,7 @@ class MultiPrompterConfig:
     explore: float = 0.25
     replay: int = 32
     replay_temperature: float = 1.0
-    imitation: float = 1.0
+    imitation: float = 0.1
     stabilizer: tuple[str | dict[str, Any], ...] = ("fixed_scale",)
     memory: bool = True
     patience: int = 50
@@ -125,15 +125,17 @@ COUNTS = (
 )
 PRESETS: dict[str, MultiPrompterConfig] = {
     "default": MultiPrompterConfig(),
-    # Yu et al. 2022, appendix, tables of common hyperparameters: what they share over benchmarks.
+    # Defaults of MAPPO's released code (config.py), where they have a meaning here; discount 1.
     "mappo": MultiPrompterConfig(
-        epochs=10,
+        epochs=15,
         entropy=0.01,
         entropy_end=0.01,
         learning_rate=5e-4,
         critic_rate=5e-4,
+        gains=(1.0, 0.01),
         explore=0.0,
         replay=0,
         stabilizer=("running_z",),
+        memory=False,
     ),
 }
