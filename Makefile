@@ -69,7 +69,8 @@ format: $(VENV)/.installed  ## let ruff put the code in order
 	$(PY) -m ruff format .
 
 # QUICK=1 shows that every benchmark runs, in about two minutes; its figures mean nothing. The study
-# of learning takes hours on two cores and keeps the cells it has; rewriter.py is started by hand.
+# of learning takes hours on two cores and keeps the cells it has; rewriter.py and multi.py are
+# started by hand.
 quick    = $(if $(filter 1,$(QUICK)),$(1),$(2))
 LEARNING = --out $(call quick,build/learning,runs/learning)
 bench: $(VENV)/.installed  ## measure speed, then learning; QUICK=1 only tries everything out

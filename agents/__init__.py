@@ -16,6 +16,7 @@ from promptgym.types import JSON
 
 AGENTS: dict[str, str] = {
     "dpo_rewriter": "promptgym.agents.dpo_rewriter:DPORewriter",
+    "multi_prompter": "promptgym.agents.multi_prompter:MultiPrompter",
     "ppo_edit": "promptgym.agents.ppo_edit:PPOEdit",
     "prewrite": "promptgym.agents.prewrite:PRewrite",
     "rlprompt": "promptgym.agents.rlprompt:RLPrompt",

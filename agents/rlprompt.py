@@ -39,6 +39,7 @@ from promptgym.agents.checkpoint import (
 )
 from promptgym.agents.collapse import batch_statistics
 from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, check_ranges
+from promptgym.agents.replay import PastPrompts
 from promptgym.agents.rlprompt_policy import (
     Adaptor,
     PolicyLM,
@@ -210,7 +211,7 @@ class RLPrompt(PolicyAgent):
         self.generator = torch.Generator(self.policy.device).manual_seed(seed)
         self.optimizer = torch.optim.Adam(self.policy.adaptor.parameters(), lr=c.learning_rate)
         self.stabilizer = make_stabilizer(c.stabilizer)
-        self.past: dict[tuple[int, ...], float] = {}
+        self.past = PastPrompts()
         self._start = problem.initial_prompt
 
     def _train_step(self, problem: Problem, selection: Selection | None) -> None:
@@ -243,7 +244,10 @@ class RLPrompt(PolicyAgent):
         actions, states, rewards = rollout.actions[valid], rollout.states[valid], rewards[valid]
         sizes, old = [valid.size], None
         if c.replay:
-            replayed, old = self._replayed(actions, rewards)
+            self.past.add(actions, rewards)
+            replayed, old = self.past.draw(
+                c.replay * c.updates, c.replay_temperature, self.generator
+            )
             actions = torch.cat([actions, replayed])
             states = torch.cat([states, self.policy.states_of(replayed)])
             sizes = [valid.size + c.replay, *[c.replay] * (c.updates - 1)]
@@ -274,22 +278,6 @@ class RLPrompt(PolicyAgent):
         torch.nn.utils.clip_grad_norm_(policy.adaptor.parameters(), c.clip)
         self.optimizer.step()
         return float(loss.detach())
-
-    def _replayed(
-        self, actions: torch.Tensor, rewards: FloatArray
-    ) -> tuple[torch.Tensor, FloatArray]:
-        """Remember a batch; draw `replay * updates` prompts of the past, good ones more often."""
-        self.past.update(zip(map(tuple, actions.tolist()), rewards.tolist(), strict=True))
-        known = np.array(list(self.past.values()))
-        weights = (known - known.max()) / (self.config.replay_temperature * known.std() + 1e-8)
-        drawn = torch.multinomial(
-            torch.tensor(np.exp(weights), device=actions.device),
-            self.config.replay * self.config.updates,
-            replacement=True,
-            generator=self.generator,
-        ).tolist()
-        prompts = list(self.past)
-        return torch.tensor([prompts[i] for i in drawn], device=actions.device), known[drawn]
 
     def _statistics(
         self,
@@ -326,13 +314,11 @@ class RLPrompt(PolicyAgent):
 
     def _get_state(self) -> tuple[Tensors, JSON]:
         """Return weights, optimizer, generator, replay memory and stabilizer."""
-        past = np.array(list(self.past), dtype=np.int64).reshape(-1, self.config.length)
         tensors = {
             **with_prefix("policy", self.policy.state_dict()),
             **with_prefix("optimizer", optimizer_tensors(self.optimizer)),
             "generator": self._drawn,
-            "past": torch.from_numpy(past),
-            "past_rewards": torch.tensor(list(self.past.values()), dtype=torch.float64),
+            **self.past.get_state(self.config.length),
         }
         return tensors, {"stabilizer": self.stabilizer.get_state()}
 
@@ -342,8 +328,7 @@ class RLPrompt(PolicyAgent):
         load_optimizer(self.optimizer, of_prefix("optimizer", tensors))
         self.generator.set_state(tensors["generator"])
         self.stabilizer.set_state(state["stabilizer"])
-        past = map(tuple, tensors["past"].tolist())
-        self.past = dict(zip(past, tensors["past_rewards"].tolist(), strict=True))
+        self.past.set_state(tensors)
 
     def save(self, folder: str | Path) -> None:
         """Write the policy: `policy.json` and `policy.safetensors`."""

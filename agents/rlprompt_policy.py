@@ -112,22 +112,19 @@ class Adaptor(nn.Module):
         return float((self.first(states) > 0).float().mean())
 
 
-class PolicyLM(nn.Module):
-    """The frozen model, the action table and the two adaptors (online and target)."""
+class FrozenWriter(nn.Module):
+    """A frozen model that writes prompts; subclasses add what is trained, in `logits_at`."""
 
-    def __init__(self, backend: Any, actions: Actions, adaptor: Adaptor, source: str = "") -> None:
-        """Put the parts together.
+    def __init__(self, backend: Any, actions: Actions, source: str = "") -> None:
+        """Put the frozen parts together.
 
         Args:
             backend: a causal model of `load_model`: its `.model` and `.tokenizer` are used.
             actions: what may be written.
-            adaptor: the trained part; the target network starts as a copy (never an alias).
             source: the text before the prompt; "" for the model's first token (GPT-2:
                 "<|endoftext|>", as in RLPrompt's code).
         """
         super().__init__()
-        self.adaptor = adaptor
-        self.target = copy.deepcopy(adaptor).requires_grad_(False)
         self.actions = actions
         # Kept out of nn.Module's registry: the model is shared, frozen and not saved with a policy.
         self._lm: dict[str, Any] = {"model": backend.model.eval(), "tokenizer": backend.tokenizer}
@@ -139,26 +136,24 @@ class PolicyLM(nn.Module):
         self._ids = ids
         self.source = source
         self._source = torch.tensor([source_ids(backend.tokenizer, source)], device=ids.device)
-        self.adaptor.to(ids.device)
-        self.target.to(ids.device)
 
     @property
     def device(self) -> torch.device:
         """Where the model lives."""
         return self._ids.device
 
-    def logits(
-        self, states: torch.Tensor, net: Literal["adaptor", "target"] = "adaptor"
-    ) -> torch.Tensor:
-        """Return the Q-values of all actions at states (..., H), shape (..., A)."""
-        adaptor = self.adaptor if net == "adaptor" else self.target
-        return nn.functional.linear(adaptor(states), self._weight, self._bias)
+    @property
+    def size(self) -> int:
+        """Width of the model's hidden states."""
+        return int(self._weight.shape[1])
 
-    @torch.no_grad()
-    def polyak(self, tau: float) -> None:
-        """Move the target network: target <- (1 - tau) target + tau online."""
-        for slow, fast in zip(self.target.parameters(), self.adaptor.parameters(), strict=True):
-            slow.lerp_(fast, tau)
+    def logits_at(self, states: torch.Tensor, place: int) -> torch.Tensor:
+        """Return the logits of all actions for the word at a place; states (B, H) -> (B, A)."""
+        raise NotImplementedError
+
+    def head(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the model's own output layer on states (..., H), actions only: (..., A)."""
+        return nn.functional.linear(states, self._weight, self._bias)
 
     @torch.no_grad()
     def rollout(
@@ -181,9 +176,9 @@ class PolicyLM(nn.Module):
         """
         tokens, cache = self._source.expand(n, -1), None
         actions, states = [], []
-        for _ in range(length):
+        for place in range(length):
             state, cache = self._advance(tokens, cache)
-            logits = self.logits(state)
+            logits = self.logits_at(state, place)
             if uniform:
                 action = choose(torch.zeros_like(logits), generator)
             else:
@@ -213,6 +208,39 @@ class PolicyLM(nn.Module):
             return [" ".join(words[a] for a in row) for row in actions.tolist()]
         tokenizer = self._lm["tokenizer"]
         return [tokenizer.decode(row).strip() for row in self._ids[actions].tolist()]
+
+
+class PolicyLM(FrozenWriter):
+    """RLPrompt's policy: the frozen writer and its two adaptors (online and target)."""
+
+    def __init__(self, backend: Any, actions: Actions, adaptor: Adaptor, source: str = "") -> None:
+        """Put the parts together.
+
+        Args:
+            backend: as of `FrozenWriter`.
+            actions: what may be written.
+            adaptor: the trained part; the target network starts as a copy (never an alias).
+            source: as of `FrozenWriter`.
+        """
+        super().__init__(backend, actions, source)
+        self.adaptor = adaptor.to(self.device)
+        self.target = copy.deepcopy(adaptor).requires_grad_(False)
+
+    def logits(
+        self, states: torch.Tensor, net: Literal["adaptor", "target"] = "adaptor"
+    ) -> torch.Tensor:
+        """Return the Q-values of all actions at states (..., H), shape (..., A)."""
+        return self.head((self.adaptor if net == "adaptor" else self.target)(states))
+
+    def logits_at(self, states: torch.Tensor, place: int) -> torch.Tensor:
+        """Return the Q-values; the place does not matter."""
+        return self.logits(states)
+
+    @torch.no_grad()
+    def polyak(self, tau: float) -> None:
+        """Move the target network: target <- (1 - tau) target + tau online."""
+        for slow, fast in zip(self.target.parameters(), self.adaptor.parameters(), strict=True):
+            slow.lerp_(fast, tau)
 
 
 def choose(logits: torch.Tensor, generator: torch.Generator | None, top_k: int = 0) -> torch.Tensor:
@@ -250,7 +278,7 @@ def load_policy_lm(spec: str, problem: Problem) -> Any:
     backend: Any = problem.model if spec == "target" else load_model(spec)
     if backend.kind != "causal" or not hasattr(backend, "model"):
         raise ModelError(
-            f"RLPrompt's policy needs a causal model of transformers, {backend.name!r} is not one; "
+            f"the policy needs a causal model of transformers, {backend.name!r} is not one; "
             "give policy_lm='tiny' or policy_lm='hf:distilgpt2'"
         )
     return backend

@@ -10,9 +10,9 @@ run again, and one that was interrupted goes on from its checkpoint. Every cell 
 
 `report` writes `table.md` and `curves.png`: held-out accuracy of the best-by-dev prompt, of the
 greedy prompt and the mean over the policy's own samples, at the end and against queries; means over
-seeds with 95 % bootstrap intervals, and the difference to the better of the two keep-the-best
-climbers (of the margin, of the reward) with its interval. What the policies are asked on the way is
-measured beside the run and not charged to its budget.
+seeds with 95 % bootstrap intervals, and the difference to a reference with its interval: the better
+of the two keep-the-best climbers (of the margin, of the reward). What the policies are asked on the
+way is measured beside the run and not charged to its budget.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 ROWS = ("best by dev", "greedy prompt", "policy's samples")
 CLIMBERS = ("climber", "climber of the reward")
+AGAINST = {method: () if method in CLIMBERS else CLIMBERS for method in METHODS}
+"""Method -> the methods of which the better one is subtracted from it in the table."""
 TASKS = ("review-author", "news-topic", "review-staff", "news-outcome")
 PROMPTS = 2000
 """The budget in prompts scored on the whole training split (queries = prompts x its size)."""
@@ -49,6 +51,8 @@ LOOKS = 10
 SAMPLES = 16
 """Its samples each time."""
 Cell = tuple[str, str, int]
+Methods = dict[str, tuple[str, dict[str, Any]]]
+Against = dict[str, tuple[str, ...]]
 
 
 def cell_path(out: Path, cell: Cell) -> Path:
@@ -94,8 +98,18 @@ class Looks:
         return (spent // part + 1) * part
 
 
-def run_cell(out: Path, cell: Cell, prompts: int, model: str) -> str:
-    """Run one cell (or go on with it) and write its file; return one line about it."""
+def run_cell(
+    out: Path, cell: Cell, prompts: int, model: str, agent: tuple[str, dict[str, Any]]
+) -> str:
+    """Run one cell (or go on with it) and write its file; return one line about it.
+
+    Args:
+        out: results folder.
+        cell: task, method by its name in tables, seed.
+        prompts: the budget in prompts.
+        model: the target model.
+        agent: the method's registered name and options.
+    """
     import torch
 
     from promptgym import __version__
@@ -109,7 +123,7 @@ def run_cell(out: Path, cell: Cell, prompts: int, model: str) -> str:
     name, method, seed = cell
     task, target = load_task(name), load_model(model)
     budget = prompts * len(task.train)
-    registered, options = METHODS[method]
+    registered, options = agent
     folder = out / "checkpoints" / cell_path(out, cell).stem
     started = time.monotonic()
     optimizer = make_optimizer(registered, **options)
@@ -170,7 +184,8 @@ def run(arguments: argparse.Namespace) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
-        jobs = [pool.submit(run_cell, out, c, arguments.prompts, arguments.model) for c in cells]
+        prompts, model, table = arguments.prompts, arguments.model, arguments.table
+        jobs = [pool.submit(run_cell, out, c, prompts, model, table[c[1]]) for c in cells]
         for job in as_completed(jobs):
             print(job.result(), flush=True)
 
@@ -206,7 +221,7 @@ def shown(triple: tuple[float, float, float], sign: str = "") -> str:
     return f"{mean:{sign}.3f}{ends}"
 
 
-def table(records: list[dict[str, Any]]) -> str:
+def table(records: list[dict[str, Any]], methods: Methods, against: Against) -> str:
     """Return the table as Markdown, one part a task."""
     lines = []
     for task in dict.fromkeys(r["task"] for r in records):
@@ -217,17 +232,17 @@ def table(records: list[dict[str, Any]]) -> str:
             "",
             f"Budget {', '.join(f'{b:,}' for b in budgets)} queries; model {rows[0]['model']}.",
             "",
-            "| method | seeds | best by dev | minus better climber | greedy | samples (mean) | s |",
+            "| method | seeds | best by dev | minus reference | greedy | samples (mean) | s |",
             "|---|---|---|---|---|---|---|",
         ]
-        climbs = [[r["test"] for r in rows if r["method"] == m] for m in CLIMBERS]
-        climber = max(climbs, key=lambda tests: float(np.mean(tests)) if tests else 0.0)
-        for method in METHODS:
+        for method in methods:
             own = [r for r in rows if r["method"] == method]
             if not own:
                 continue
             best = [r["test"] for r in own]
-            gap = (float("nan"),) * 3 if method in CLIMBERS else difference(best, climber)
+            others = [[r["test"] for r in rows if r["method"] == m] for m in against[method]]
+            other = max(others, key=lambda x: float(np.mean(x)) if x else 0.0, default=[])
+            gap = difference(best, other)
             greedy = interval([r["greedy"] for r in own if r["greedy"] is not None])
             samples = interval([float(np.mean(r["samples"])) for r in own if r["samples"]])
             seconds = np.median([r["seconds"] for r in own])
@@ -239,7 +254,7 @@ def table(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def plot(records: list[dict[str, Any]], path: Path) -> None:
+def plot(records: list[dict[str, Any]], path: Path, methods: Methods) -> None:
     """Draw test accuracy against queries, mean over seeds: a row for each of the three numbers."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -250,7 +265,7 @@ def plot(records: list[dict[str, Any]], path: Path) -> None:
     grid_of = figure.subplots(3, len(tasks), sharex=True, sharey=True, squeeze=False)
     for (line, name), (column, task) in itertools.product(enumerate(ROWS), enumerate(tasks)):
         axes = grid_of[line, column]
-        for number, method in enumerate(METHODS):
+        for number, method in enumerate(methods):
             own = [r for r in records if r["task"] == task and r["method"] == method]
             curves = [r["curve" if line == 0 else "looks"] for r in own]
             if not all(curves) or not curves:
@@ -288,28 +303,42 @@ def report(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out)
     files = sorted((out / "cells").glob("*.json"))
     if not files:
-        raise SystemExit(f"{out} has no cells; run `python benchmarks/learning.py run` first")
+        raise SystemExit(f"{out} has no cells; give the command `run` first")
     records = [json.loads(f.read_text(encoding="utf-8")) for f in files]
     order = {task: i for i, task in enumerate(TASKS)}
     records.sort(key=lambda r: (order.get(r["task"], len(order)), r["task"], r["seed"]))
-    text = table(records)
+    text = table(records, arguments.table, arguments.against)
     (out / "table.md").write_text(text, encoding="utf-8")
-    plot(records, out / "curves.png")
+    plot(records, out / "curves.png", arguments.table)
     print(text)
     print(f"wrote {out / 'table.md'} and {out / 'curves.png'}")
 
 
-def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def main(
+    about: str | None = __doc__,
+    out: str = "runs/learning",
+    methods: Methods = METHODS,
+    against: Against = AGAINST,
+    tasks: tuple[str, ...] = TASKS,
+) -> None:
+    """Read the command line.
+
+    Args:
+        about: what is compared; the first line is shown.
+        out: results folder, if none is given.
+        methods: what is compared, by name in tables.
+        against: see `AGAINST`.
+        tasks: on which, if none are given.
+    """
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
     commands = parser.add_subparsers(required=True)
     for name, function in (("run", run), ("report", report)):
         command = commands.add_parser(name, help=function.__doc__)
-        command.add_argument("--out", default="runs/learning", help="results folder")
-        command.set_defaults(function=function)
+        command.add_argument("--out", default=out, help="results folder")
+        command.set_defaults(function=function, table=methods, against=against)
         if name == "run":
-            command.add_argument("--tasks", nargs="+", default=list(TASKS))
-            command.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+            command.add_argument("--tasks", nargs="+", default=list(tasks))
+            command.add_argument("--methods", nargs="+", choices=methods, default=list(methods))
             command.add_argument("--seeds", type=int, default=5, help="how many")
             command.add_argument(
                 "--first-seed", type=int, default=100, help="the defaults were chosen on small ones"

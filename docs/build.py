@@ -11,8 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from promptgym.cli.envs import page_of
-from promptgym.registration import ENVIRONMENTS
+from promptgym.cli.envs import list_ids, page_of
 
 DOCS = Path(__file__).resolve().parent
 REFERENCE = DOCS / "reference"
@@ -22,15 +21,16 @@ def write_reference(folder: Path) -> list[str]:
     """Write one Markdown page an environment, and an index of them; return the page names."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for env_id in ENVIRONMENTS:
+    ids = list_ids()
+    for env_id in ids:
         (folder / f"{env_id}.md").write_text(f"# {env_id}\n\n{page_of(env_id)}\n", encoding="utf-8")
-    names = "\n".join(ENVIRONMENTS)
+    names = "\n".join(ids)
     (folder / "index.md").write_text(
         "# Environment pages\n\nEach page is the docstring of the environment's class.\n\n"
         f"```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n",
         encoding="utf-8",
     )
-    return list(ENVIRONMENTS)
+    return ids
 
 
 def main() -> int:

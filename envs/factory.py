@@ -25,7 +25,7 @@ models are loaded once a process; each environment made from names has its own b
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -69,32 +69,13 @@ def entry_points(
         shell_defaults: defaults of `ShellOptions` that suit it.
     """
 
-    def build(arguments: dict[str, Any]) -> Parts:
-        own = dict(arguments)
-        problem = own.pop("problem", None)
-        given = {name: own.pop(name) for name in PROBLEM_ARGUMENTS if name in own}
-        shell = {name: own.pop(name) for name in SHELL_ARGUMENTS if name in own}
-        if problem is None:
-            problem = make_problem(**given)
-        elif given:
-            raise ConfigError(
-                f"{sorted(given)} cannot be given beside `problem`, which has them already"
-            )
-        elif not isinstance(problem, Problem):
-            raise ConfigError(f"problem must be a Problem, got {type(problem).__name__}")
-        name = getattr(mdp, "__name__", str(mdp))
-        check_arguments(name, hints(ShellOptions), shell, ConfigError)
-        known = {key: hint for key, hint in hints(mdp).items() if key != "problem"}
-        if takes_any(mdp):
-            known = dict.fromkeys(own, Any) | known
-        check_arguments(name, known, own, ConfigError)
-        return mdp(problem, **own), ShellOptions(**{**shell_defaults, **shell})
-
     def make(*, render_mode: str | None = None, **arguments: Any) -> PromptEnv:
         """Make the scalar environment; see `promptgym.envs.factory` for the arguments."""
-        again = partial(_again, mdp.__module__, "make", {"render_mode": render_mode, **arguments})
-        rebuild = again if _plain(arguments) else None
-        return PromptEnv(*build(arguments), render_mode=render_mode, rebuild=rebuild)
+        whole = {"render_mode": render_mode, **arguments}
+        rebuild = rebuilder(mdp.__module__, "make", whole)
+        return PromptEnv(
+            *parts(mdp, arguments, shell_defaults), render_mode=render_mode, rebuild=rebuild
+        )
 
     def make_vec(
         *,
@@ -111,11 +92,62 @@ def entry_points(
             "autoreset_mode": autoreset_mode,
             "render_mode": render_mode,
         }
-        again = partial(_again, mdp.__module__, "make_vec", {**shape, **arguments})
-        rebuild = again if _plain(arguments) else None
-        return PromptVectorEnv(*build(arguments), **shape, rebuild=rebuild)
+        rebuild = rebuilder(mdp.__module__, "make_vec", {**shape, **arguments})
+        return PromptVectorEnv(*parts(mdp, arguments, shell_defaults), **shape, rebuild=rebuild)
 
     return make, make_vec
+
+
+def parts(
+    mdp: Callable[..., PromptMDP], arguments: Mapping[str, Any], shell_defaults: Mapping[str, Any]
+) -> Parts:
+    """Return the MDP and the shell's options that plain arguments stand for.
+
+    Args:
+        mdp: as of `entry_points`.
+        arguments: those of the problem, the shell and the MDP, together.
+        shell_defaults: defaults of `ShellOptions` that suit the MDP.
+
+    Raises:
+        ConfigError: for an argument that nobody takes, or of the wrong type.
+    """
+    own = dict(arguments)
+    problem = own.pop("problem", None)
+    given = {name: own.pop(name) for name in PROBLEM_ARGUMENTS if name in own}
+    shell = {name: own.pop(name) for name in SHELL_ARGUMENTS if name in own}
+    if problem is None:
+        problem = make_problem(**given)
+    elif given:
+        raise ConfigError(
+            f"{sorted(given)} cannot be given beside `problem`, which has them already"
+        )
+    elif not isinstance(problem, Problem):
+        raise ConfigError(f"problem must be a Problem, got {type(problem).__name__}")
+    name = getattr(mdp, "__name__", str(mdp))
+    check_arguments(name, hints(ShellOptions), shell, ConfigError)
+    known = {key: hint for key, hint in hints(mdp).items() if key != "problem"}
+    if takes_any(mdp):
+        known = dict.fromkeys(own, Any) | known
+    check_arguments(name, known, own, ConfigError)
+    return mdp(problem, **own), ShellOptions(**{**shell_defaults, **shell})
+
+
+def rebuilder(module: str, name: str, arguments: dict[str, Any]) -> Callable[[], Any] | None:
+    """Return what makes the same environment anew: an entry point with its arguments.
+
+    Args:
+        module: where the entry point is.
+        name: of the entry point.
+        arguments: what it was called with.
+
+    Returns:
+        None if the arguments are not JSON.
+    """
+    try:
+        json.dumps(arguments)
+    except (TypeError, ValueError):
+        return None
+    return partial(_again, module, name, arguments)
 
 
 def _again(module: str, name: str, arguments: dict[str, Any]) -> Any:
@@ -123,12 +155,3 @@ def _again(module: str, name: str, arguments: dict[str, Any]) -> Any:
     from importlib import import_module
 
     return getattr(import_module(module), name)(**arguments)
-
-
-def _plain(arguments: dict[str, Any]) -> bool:
-    """Whether arguments are JSON, so that an environment can be rebuilt from them."""
-    try:
-        json.dumps(arguments)
-    except (TypeError, ValueError):
-        return False
-    return True

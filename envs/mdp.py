@@ -24,6 +24,7 @@ from promptgym.types import JSON, BoolArray
 
 Observation = dict[str, Any]  # arrays, and str for Text spaces
 Action = Any  # an int (Discrete), an int array (MultiDiscrete) or a str (Text)
+TUPLES = ("units", "demonstrations", "examples", "proposal")  # JSON has lists for them
 DRAWN = 40  # characters of a text action drawn at random, at most
 
 
@@ -41,6 +42,7 @@ class PromptState:
         examples: indices of the training examples that the episode is about; () for all of them.
         earlier: prompts of the episode before this one and their scores, where an MDP's `remember`
             keeps them; oldest first.
+        proposal: an action that waits for another agent's verdict; () for none.
     """
 
     units: tuple[str, ...] = ()
@@ -51,6 +53,7 @@ class PromptState:
     no_op: bool = False
     examples: tuple[int, ...] = ()
     earlier: tuple[tuple[str, float], ...] = ()
+    proposal: tuple[int, ...] = ()
 
     @property
     def content(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -60,7 +63,7 @@ class PromptState:
     def to_json(self) -> JSON:
         """Return plain JSON values; `from_json` reads them back."""
         out = asdict(self)
-        for name in ("units", "demonstrations", "examples"):
+        for name in TUPLES:
             out[name] = list(out[name])
         out["earlier"] = [list(pair) for pair in self.earlier]
         return out
@@ -69,7 +72,7 @@ class PromptState:
     def from_json(cls, value: JSON) -> PromptState:
         """Read what `to_json` wrote."""
         fields = dict(value)
-        for name in ("units", "demonstrations", "examples"):
+        for name in TUPLES:
             fields[name] = tuple(fields[name])
         fields["earlier"] = tuple((text, score) for text, score in fields["earlier"])
         return cls(**fields)
@@ -171,21 +174,28 @@ class PromptMDP(ABC):
         Raises:
             ConfigError: if it is no action at all, legal or not.
         """
-        if isinstance(self.action_space, spaces.Text):
-            if not isinstance(action, str):
-                raise ConfigError(f"an action of {type(self).__name__} is a text, got {action!r}")
-            return True
-        sizes, choices = head_sizes(self.action_space), np.ravel(np.asarray(action))
-        if len(choices) != len(sizes) or not np.issubdtype(choices.dtype, np.integer):
-            raise ConfigError(
-                f"an action of {self.action_space} is {len(sizes)} whole numbers, got {action!r}"
-            )
-        offset = 0
-        for size, choice in zip(sizes, choices, strict=True):
-            if not 0 <= int(choice) < size or not mask[offset + int(choice)]:
-                return False
-            offset += size
+        return allowed(self.action_space, mask, action, type(self).__name__)
+
+
+def allowed(space: spaces.Space[Any], mask: BoolArray, action: Action, name: str) -> bool:
+    """Return whether a flat mask allows an action of a space (in each of its heads).
+
+    Raises:
+        ConfigError: if it is no action of the space at all, legal or not; it says `name`.
+    """
+    if isinstance(space, spaces.Text):
+        if not isinstance(action, str):
+            raise ConfigError(f"an action of {name} is a text, got {action!r}")
         return True
+    sizes, choices = head_sizes(space), np.ravel(np.asarray(action))
+    if len(choices) != len(sizes) or not np.issubdtype(choices.dtype, np.integer):
+        raise ConfigError(f"an action of {space} is {len(sizes)} whole numbers, got {action!r}")
+    offset = 0
+    for size, choice in zip(sizes, choices, strict=True):
+        if not 0 <= int(choice) < size or not mask[offset + int(choice)]:
+            return False
+        offset += size
+    return True
 
 
 def head_sizes(space: spaces.Space[Any]) -> list[int]:

@@ -1,7 +1,8 @@
-"""The one table of environments, and its registration with Gymnasium."""
+"""The tables of environments, and their registration with Gymnasium and PettingZoo."""
 
 from __future__ import annotations
 
+import pettingzoo
 from gymnasium.envs.registration import register, registry
 
 ENVIRONMENTS: dict[str, tuple[str, str]] = {
@@ -18,9 +19,27 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
     ),
 }
 
+MULTI_AGENT: dict[str, tuple[str, str]] = {
+    # id: (entry point of the AEC environment, entry point of the parallel environment)
+    "MultiPrompter-v0": (
+        "promptgym.envs.multi_prompter:env",
+        "promptgym.envs.multi_prompter:parallel_env",
+    ),
+}
+
+
+def module_of(env_id: str) -> str:
+    """Return the module of a registered environment."""
+    return {**ENVIRONMENTS, **MULTI_AGENT}[env_id][0].partition(":")[0]
+
 
 def register_all() -> None:
-    """Register each row of `ENVIRONMENTS` that Gymnasium does not know yet."""
+    """Register each row of `ENVIRONMENTS` and `MULTI_AGENT` that is not known yet."""
     for env_id, (entry_point, vector_entry_point) in ENVIRONMENTS.items():
         if env_id not in registry:
             register(env_id, entry_point=entry_point, vector_entry_point=vector_entry_point)
+    for env_id, (aec, parallel) in MULTI_AGENT.items():
+        if env_id not in pettingzoo.aec_registry:
+            pettingzoo.register("aec", env_id, aec)
+        if env_id not in pettingzoo.parallel_registry:
+            pettingzoo.register("parallel", env_id, parallel)

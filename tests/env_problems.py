@@ -12,6 +12,18 @@ from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt, Template
 from promptgym.testing import TransparentModel, transparent_task
 
+SECTIONS = (  # of an environment's page
+    "Description",
+    "Action Space",
+    "Observation Space",
+    "Starting State",
+    "Rewards",
+    "Episode End",
+    "Information",
+    "Arguments",
+    "References",
+    "Version History",
+)
 SIZE = 8  # examples a prompt is asked about
 IDS = ("InstanceRewrite-v0", "PromptEdit-v0", "PromptRewrite-v0", "PromptToken-v0")
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -25,7 +25,7 @@ from promptgym.cli.common import parse_settings, parse_value, print_table, task_
 from promptgym.errors import ConfigError
 from promptgym.llms import LabelLogprobs, forget_models
 from promptgym.llms.registry import LOADERS
-from promptgym.registration import ENVIRONMENTS
+from promptgym.registration import ENVIRONMENTS, MULTI_AGENT
 from promptgym.runs.display import make_display
 from promptgym.tasks import list_tasks
 from promptgym.testing import TransparentModel
@@ -262,9 +262,9 @@ def test_evaluate_takes_prompts_and_runs(data: Path, capsys: pytest.CaptureFixtu
 def test_envs_lists_the_registry_and_shows_pages(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("envs", "--json") == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [r["id"] for r in rows] == list(ENVIRONMENTS)
+    assert [r["id"] for r in rows] == [*ENVIRONMENTS, *MULTI_AGENT]
     assert all(r["summary"].endswith(".") for r in rows)
-    for env_id in ENVIRONMENTS:
+    for env_id in (*ENVIRONMENTS, *MULTI_AGENT):
         assert call("envs", env_id) == 0
         page = capsys.readouterr().out
         for title in ("## Action Space", "## Observation Space", "## Rewards", "## Arguments"):

@@ -16,7 +16,7 @@ import pytest
 from promptgym.agents import AGENTS
 from promptgym.baselines import BASELINES
 from promptgym.cli import main
-from promptgym.registration import ENVIRONMENTS
+from promptgym.registration import ENVIRONMENTS, MULTI_AGENT
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -96,7 +96,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 def test_a_reference_page_is_made_for_every_environment(tmp_path: Path) -> None:
     build = runpy.run_path(str(ROOT / "docs" / "build.py"))
-    assert build["write_reference"](tmp_path / "reference") == list(ENVIRONMENTS)
-    for env_id in ENVIRONMENTS:
+    assert build["write_reference"](tmp_path / "reference") == [*ENVIRONMENTS, *MULTI_AGENT]
+    for env_id in (*ENVIRONMENTS, *MULTI_AGENT):
         text = (tmp_path / "reference" / f"{env_id}.md").read_text()
         assert text.startswith(f"# {env_id}\n") and "## Action Space" in text

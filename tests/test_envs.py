@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from env_problems import IDS, SIZE, TEXTS, VARIANTS, FailingModel, problem_for
+from env_problems import IDS, SECTIONS, SIZE, TEXTS, VARIANTS, FailingModel, problem_for
 from gymnasium.error import ResetNeeded
 
 import promptgym
@@ -21,19 +21,6 @@ from promptgym.problem import Problem
 from promptgym.registration import ENVIRONMENTS
 from promptgym.testing import check_prompt_env, transparent_task
 from promptgym.types import JSON
-
-SECTIONS = (
-    "Description",
-    "Action Space",
-    "Observation Space",
-    "Starting State",
-    "Rewards",
-    "Episode End",
-    "Information",
-    "Arguments",
-    "References",
-    "Version History",
-)
 
 
 def make(variant: str, render_mode: str | None = None, **more: Any) -> gym.Env[Any, Any]:

@@ -39,6 +39,13 @@ WRONG: dict[str, dict[str, Any]] = {
         "max_grad_norm": -1.0,
     },
     "prewrite": {"kl": -0.1, "micro_batch": 0, "group": 1, "temperature": 0.0, "errors": -1},
+    "multi_prompter": {
+        "prompters": 0,
+        "entropy": 0.0,
+        "imitation": -1.0,
+        "decay": 2.0,
+        "replay": -1,
+    },
     "dpo_rewriter": {"beta": 0.0, "margin": -1.0, "rounds": 0, "learning_rate": -1e-3},
 }
 CASES = [(agent, name, value) for agent, row in WRONG.items() for name, value in row.items()]

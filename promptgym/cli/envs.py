@@ -17,24 +17,30 @@ EXAMPLES = examples("promptgym envs", "promptgym envs PromptEdit-v0", "promptgym
 EnvId = Annotated[str | None, typer.Argument(metavar="ID", help="Show one environment's page.")]
 
 
+def list_ids() -> list[str]:
+    """Return the ids of all environments, those of several agents last."""
+    from promptgym.registration import ENVIRONMENTS, MULTI_AGENT
+
+    return [*ENVIRONMENTS, *MULTI_AGENT]
+
+
 def page_of(env_id: str) -> str:
     """Return the page of an environment: the docstring of the class that its id names.
 
     Raises:
         ConfigError: for an id that is not registered.
     """
-    from promptgym.registration import ENVIRONMENTS
+    from promptgym.registration import module_of
 
-    if env_id not in ENVIRONMENTS:
-        raise ConfigError(f"unknown environment {env_id!r}; known: {', '.join(ENVIRONMENTS)}")
-    module = importlib.import_module(ENVIRONMENTS[env_id][0].partition(":")[0])
+    known = list_ids()
+    if env_id not in known:
+        raise ConfigError(f"unknown environment {env_id!r}; known: {', '.join(known)}")
+    module = importlib.import_module(module_of(env_id))
     return inspect.getdoc(getattr(module, env_id.rpartition("-v")[0])) or ""
 
 
 def envs(env_id: EnvId = None, as_json: AsJson = False) -> None:
     """List the environments, or show the page of one."""
-    from promptgym.registration import ENVIRONMENTS
-
     if env_id is not None:
         page = page_of(env_id)
         if as_json:
@@ -42,7 +48,7 @@ def envs(env_id: EnvId = None, as_json: AsJson = False) -> None:
         else:
             print(page)
         return
-    lines = {name: page_of(name).strip().partition("\n")[0] for name in ENVIRONMENTS}
+    lines = {name: page_of(name).strip().partition("\n")[0] for name in list_ids()}
     if as_json:
         print_json([{"id": name, "summary": line} for name, line in lines.items()])
     else:
