@@ -99,6 +99,11 @@ class Template:
         return "prompt" in _names(_segments(self.text, "template"))
 
     @property
+    def has_system(self) -> bool:
+        """Whether a system message is rendered at all."""
+        return "system" in _names(_segments(self.text, "template"))
+
+    @property
     def has_demonstrations(self) -> bool:
         """Whether demonstrations are rendered at all."""
         return "demonstrations" in _names(_segments(self.text, "template"))
@@ -135,15 +140,21 @@ class Template:
             The rendered text.
 
         Raises:
-            TemplateError: for demonstrations without `{demonstrations}`, or for a mask template
-                with no mask token. (A prompt that holds the mask token itself is rendered as it
-                is; the masked model records such a text as a failure.)
+            TemplateError: for demonstrations without `{demonstrations}`, for a system message
+                without `{system}`, or for a mask template with no mask token. (A prompt that
+                holds the mask token itself is rendered as it is; the masked model records such a
+                text as a failure.)
         """
         segments = _segments(self.text, "template")
         if prompt.demonstrations and not self.has_demonstrations:
             raise TemplateError(
                 f"template {self.text!r} has no {{demonstrations}}, but the prompt has "
                 f"{len(prompt.demonstrations)}"
+            )
+        if prompt.system and not self.has_system:
+            raise TemplateError(
+                f"template {self.text!r} has no {{system}}, but the prompt has the system message "
+                f"{prompt.system!r}; say where it stands"
             )
         fill = {
             "prompt": prompt.instruction,
