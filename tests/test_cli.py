@@ -212,6 +212,7 @@ REFUSED = {
     "evaluate --task author": "nothing to evaluate",
     "evaluate --prompt x": "give --task T",
     "evaluate --prompt x --task data.csv --split tset": "unknown split 'tset'",
+    "evaluate --prompt '\udcff bad' --task author": "not valid Unicode at character 1",
     "evaluate --run nowhere": "nowhere holds no run",
     "envs NoSuch-v0": "unknown environment 'NoSuch-v0'; known: PromptEdit-v0",
     "tasks show nothing": "unknown task 'nothing'",
@@ -249,6 +250,27 @@ def test_evaluate_takes_prompts_and_runs(data: Path, capsys: pytest.CaptureFixtu
     assert call("evaluate", "--prompt", "alpha", *OWN, "--limit", "5") == 0
     out = capsys.readouterr().out
     assert out.startswith("accuracy  95 % interval") and "5 test examples of data" in out
+
+
+def test_evaluate_ends_with_1_if_everything_failed(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "alpha " * 3000
+    assert call("evaluate", "--prompt", long, "--task", "author", "--limit", "9", "--json") == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["prompts"][0]["statuses"] == {"refused": 9}
+    assert printed.err.startswith("error: every evaluation failed; the first: the text has ")
+    assert printed.err.count("\n") == 1
+    both = ["evaluate", "--prompt", long, "--prompt", "a", "--task", "author", "--limit", "9"]
+    assert call(*both) == 0
+
+
+def test_a_task_without_a_manual_prompt_has_no_row_of_it(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("train", "random_tokens", *OWN[:-2], "--budget", "3000", "--json", "--quiet") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in record["compared"]] == ["empty", "learned"]
 
 
 def test_envs_lists_the_registry_and_shows_pages(capsys: pytest.CaptureFixture[str]) -> None:
