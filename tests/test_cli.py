@@ -252,27 +252,6 @@ def test_evaluate_takes_prompts_and_runs(data: Path, capsys: pytest.CaptureFixtu
     assert out.startswith("accuracy  95 % interval") and "5 test examples of data" in out
 
 
-def test_evaluate_ends_with_1_if_everything_failed(
-    data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    long = "alpha " * 3000
-    assert call("evaluate", "--prompt", long, "--task", "author", "--limit", "9", "--json") == 1
-    printed = capsys.readouterr()
-    assert json.loads(printed.out)["prompts"][0]["statuses"] == {"refused": 9}
-    assert printed.err.startswith("error: every evaluation failed; the first: the text has ")
-    assert printed.err.count("\n") == 1
-    both = ["evaluate", "--prompt", long, "--prompt", "a", "--task", "author", "--limit", "9"]
-    assert call(*both) == 0
-
-
-def test_a_task_without_a_manual_prompt_has_no_row_of_it(
-    data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call("train", "random_tokens", *OWN[:-2], "--budget", "3000", "--json", "--quiet") == 0
-    record = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in record["compared"]] == ["empty", "learned"]
-
-
 def test_envs_lists_the_registry_and_shows_pages(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("envs", "--json") == 0
     rows = json.loads(capsys.readouterr().out)

@@ -49,7 +49,7 @@ def test_prompt_of_takes_text_prompts_and_lists() -> None:
         ({"instructions": "x"}, "'instructions'"),
         ({"instruction": 5}, "instruction is a text, got 5"),
         ({"demonstrations": [{"text": "x"}]}, "a demonstration is"),
-        ({"demonstrations": [{"input": 1, "target": "x"}]}, "a demonstration is"),
+        ({"demonstrations": [{"input": 1, "target": "x"}]}, "input is a text, got 1"),
     ],
 )
 def test_prompt_of_refuses_what_is_no_prompt(value: object, said: str) -> None:
