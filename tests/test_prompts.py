@@ -169,6 +169,7 @@ def test_rendering_refuses_what_would_be_read_wrongly() -> None:
         (lambda: Example("x\udfff", "y"), "input is not valid Unicode"),
         (lambda: Example("x", "y", alternatives="yes"), "a list of texts, got 'yes'"),
         (lambda: Example("x", "y", alternatives=("\ud800",)), "alternative is not valid"),
+        (lambda: Template("{input}\udcff"), "a template is valid Unicode"),
     ],
 )
 def test_what_is_no_text_is_refused(make: Callable[[], object], said: str) -> None:

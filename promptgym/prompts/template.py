@@ -8,7 +8,7 @@ from functools import cache
 from string import Formatter
 
 from promptgym.errors import TemplateError
-from promptgym.prompts.prompt import Example, Prompt
+from promptgym.prompts.prompt import Example, Prompt, lone_surrogate
 
 PLACEHOLDERS = ("prompt", "input", "demonstrations", "mask", "answer", "system")
 _OPTIONAL = frozenset({"prompt", "demonstrations", "system"})
@@ -68,6 +68,8 @@ class Template:
         """Refuse a template that cannot render."""
         if not isinstance(self.text, str) or not isinstance(self.demonstration, str):
             raise TemplateError(f"a template is made of texts, got {self}")
+        if lone_surrogate(self.text + self.demonstration) is not None:
+            raise TemplateError(f"a template is valid Unicode, got {self}; take the character out")
         segments = _segments(self.text, "template")
         names = _names(segments)
         if "input" not in names:
