@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -237,6 +238,16 @@ class Agent(ABC):
         self._set_state(tensors, state["agent"])
         for name in self.carried:
             setattr(self, name, state[name])
+
+
+def check_draws(n: int) -> None:
+    """Refuse a number of prompts that `predict` cannot return.
+
+    Raises:
+        ConfigError: for less than one.
+    """
+    if not isinstance(n, Integral) or n < 1:
+        raise ConfigError(f"predict(n): n is a number of prompts, at least 1, got {n!r}")
 
 
 def position(problem: Problem) -> int:

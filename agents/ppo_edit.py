@@ -13,6 +13,7 @@ updates in a budget of a few thousand prompts.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -64,7 +65,7 @@ class PPOEdit(Agent):
 
     def predict(
         self,
-        observation: Any,
+        observation: Any = None,
         state: Any = None,
         episode_start: Any = None,
         deterministic: bool = False,
@@ -78,7 +79,15 @@ class PPOEdit(Agent):
             episode_start: not used.
             deterministic: the likeliest choice of each head instead of a draw.
             action_masks: legal actions, flat, (sum(nvec),) or (N, sum(nvec)); None allows all.
+
+        Raises:
+            ConfigError: for what is no observation; `edit` returns prompts.
         """
+        if not isinstance(observation, Mapping):
+            raise ConfigError(
+                "ppo_edit: predict chooses the edits for an observation of PromptEdit-v0, got "
+                f"{observation!r}; for a prompt, use edit(problem)"
+            )
         actions, _ = self.trained.predict(
             observation, deterministic=deterministic, action_masks=action_masks
         )

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
-from promptgym.agents.agent import SAMPLES, Agent
+from promptgym.agents.agent import SAMPLES, Agent, check_draws
 from promptgym.agents.guards import Guards, concerns
 from promptgym.agents.rewriter_config import RewriterConfig
 from promptgym.agents.writer import Writer, default_meta_prompt, lora_config, rewriter_place
@@ -66,7 +66,11 @@ class RewriterAgent(Agent):
             n: how many; the greedy rewrite is one and the same each time.
             greedy: the likeliest token each time instead of a draw.
             seed: of the draws.
+
+        Raises:
+            ConfigError: for n below 1.
         """
+        check_draws(n)
         c, about = self.config, self._about
         texts = self.writer.write(
             [about["text"]] * (1 if greedy else n),

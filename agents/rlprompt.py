@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 
-from promptgym.agents.agent import configured
+from promptgym.agents.agent import check_draws, configured
 from promptgym.agents.base import PolicyAgent
 from promptgym.agents.checkpoint import (
     Tensors,
@@ -301,6 +301,7 @@ class RLPrompt(PolicyAgent):
 
     def predict(self, n: int = 1, *, greedy: bool = True, seed: int = 0) -> list[Prompt]:
         """Return prompts of the policy: its likeliest one, or `n` samples of softmax(Q)."""
+        check_draws(n)
         if greedy:
             rollout = self.policy.rollout(1, self.config.length, None)
             return self._prompts(rollout.actions) * n

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from promptgym.errors import ConfigError
+from promptgym.problem import check_words
 
 Level = Literal["word", "token"]
 PAD, UNKNOWN, SPECIALS = 0, 1, 2
@@ -43,11 +44,7 @@ class Vocabulary:
             raise ConfigError(f"level must be 'word' or 'token', got {level!r}")
         if not units:
             raise ConfigError("the vocabulary is empty; give `vocabulary=[...]` to the problem")
-        if len(set(units)) != len(units):
-            raise ConfigError("the vocabulary holds a unit twice; remove duplicates")
-        for unit in units:
-            if not unit or unit.split() != [unit]:
-                raise ConfigError(f"the vocabulary holds {unit!r}; a unit has no whitespace in it")
+        check_words(units)
         self.units = tuple(units)
         self.level: Level = level
         counts = {m: sum(u.startswith(m) for u in self.units) for m in _MARKERS}

@@ -20,7 +20,10 @@ T = TypeVar("T")
 
 
 def hints(taker: Callable[..., Any]) -> dict[str, Any]:
-    """Return the arguments of a function or class with their types, `Any` where there is none."""
+    """Return the arguments of a function or class with their types, `Any` where there is none.
+
+    Of a method, `self` is none of them.
+    """
     source: Any = taker
     if inspect.isclass(taker) and not is_dataclass(taker):
         source = taker.__init__
@@ -32,6 +35,7 @@ def hints(taker: Callable[..., Any]) -> dict[str, Any]:
         name: known.get(name, Any)
         for name, parameter in inspect.signature(taker).parameters.items()
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and name != "self"
     }
 
 
@@ -73,10 +77,12 @@ def checked(error: type[PromptGymError]) -> Callable[[Callable[P, T]], Callable[
     """
 
     def around(function: Callable[P, T]) -> Callable[P, T]:
+        own = int("self" in inspect.signature(function).parameters)
+
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
             known = hints(function)
-            given = {**dict(zip(known, args, strict=False)), **kwargs}
+            given = {**dict(zip(known, args[own:], strict=False)), **kwargs}
             if takes_any(function):
                 given = {name: value for name, value in given.items() if name in known}
             who = function.__qualname__.removesuffix(".__init__")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from promptgym.arguments import checked
-from promptgym.errors import ConfigError, TaskError
+from promptgym.errors import ConfigError, TaskError, TemplateError
 from promptgym.llms import LanguageModel, load_model
-from promptgym.prompts import Example, Prompt, Template
+from promptgym.prompts import Example, Prompt, PromptsLike, Template
 from promptgym.rewards import Reward, RewardSpec, describe_reward, make_reward
 from promptgym.runs import EventSink, NullSink
 from promptgym.scoring import Budget, Ledger, Scorer, Scores
@@ -77,6 +77,11 @@ class Problem:
         self.events: EventSink = events if events is not None else NullSink()
         self.reward = make_reward(reward if task.labels or reward != "gap" else "accuracy")
         self.template = choose_template(task, model, template)
+        if not self.template.has_prompt:
+            raise TemplateError(
+                f"template {self.template.text!r} has no {{prompt}}: whatever is learned would "
+                "change nothing; say where the prompt stands"
+            )
         self.scorer = Scorer(
             self.task,
             model,
@@ -88,6 +93,7 @@ class Problem:
         if vocabulary is not None and not len(vocabulary):
             raise ConfigError("the vocabulary is empty; leave it out to take the task's own")
         self.vocabulary = tuple(vocabulary or task.vocabulary or words_of(task))
+        check_words(self.vocabulary)
         start = task.manual_prompts[0] if initial_prompt is None else initial_prompt
         self.initial_prompt = Prompt.of(start)
         if self.reward.needs_labels and task.labels is None:
@@ -126,12 +132,12 @@ class Problem:
 
     def score(
         self,
-        prompts: Sequence[Prompt],
+        prompts: PromptsLike,
         examples: Sequence[Example] | None = None,
         *,
         split: str = "train",
     ) -> Scores:
-        """Score prompts on a split, or on some of its examples, within the budget.
+        """Score prompts (or their texts) on a split, or some of its examples, within the budget.
 
         Raises:
             BudgetExhausted: if not even one prompt fits.
@@ -173,6 +179,20 @@ def choose_template(task: Task, model: LanguageModel, template: Template | str |
             )
         return task.masked_template
     return task.template
+
+
+def check_words(vocabulary: Sequence[str]) -> None:
+    """Refuse words that no prompt can be cut into again, or that stand twice.
+
+    Raises:
+        ConfigError: for a duplicate, an empty word, or one with whitespace.
+    """
+    for word in vocabulary:
+        if word.split() != [word]:
+            raise ConfigError(f"the vocabulary holds {word!r}; a unit has no whitespace in it")
+    if len(set(vocabulary)) != len(vocabulary):
+        word = next(w for i, w in enumerate(vocabulary) if w in vocabulary[:i])
+        raise ConfigError(f"the vocabulary holds a unit twice, {word!r}; remove duplicates")
 
 
 def words_of(task: Task, limit: int = 1000) -> tuple[str, ...]:

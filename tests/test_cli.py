@@ -220,6 +220,7 @@ REFUSED = {
     "evaluate --task author": "nothing to evaluate",
     "evaluate --prompt x": "give --task T",
     "evaluate --prompt x --task data.csv --split tset": "unknown split 'tset'",
+    "evaluate --prompt '\udcff bad' --task author": "not valid Unicode at character 1",
     "evaluate --run nowhere": "nowhere holds no run",
     "envs NoSuch-v0": "unknown environment 'NoSuch-v0'; known: PromptEdit-v0",
     "tasks show nothing": "unknown task 'nothing'",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import threading
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import pytest
 
 from promptgym import Problem
 from promptgym.agents import make_optimizer
+from promptgym.cli import main
 from promptgym.errors import ConfigError, TooManyFailures
 from promptgym.llms import LabelLogprobs
 from promptgym.prompts import Prompt
@@ -202,3 +204,17 @@ def test_a_ledger_is_pickled_without_its_lock() -> None:
     copied.charge(queries=5)
     ledger.settle(hold, queries=2)
     assert (ledger.queries, ledger.queries_left, copied.queries) == (2, 7, 5)
+
+
+def test_evaluate_ends_with_1_if_everything_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "alpha " * 600
+    line = ["evaluate", "--task", "author", "--limit", "9", "--json", "--prompt", long]
+    for more, status in (([], 1), (["--prompt", "a"], 0)):
+        with pytest.raises(SystemExit) as left:
+            main([*line, *more])
+        assert (left.value.code or 0) == status
+        printed = capsys.readouterr()
+        assert json.loads(printed.out)["prompts"][0]["statuses"] == {"refused": 9}
+        said = "error: every evaluation failed; the first: the text has "
+        assert printed.err.startswith(said) if status else not printed.err
+        assert printed.err.count("\n") == status

@@ -15,7 +15,7 @@ from promptgym.errors import TaskError
 from promptgym.evaluation import Landscape, evaluate, landscape
 from promptgym.evaluation.landscape import floor_range
 from promptgym.evaluation.landscape_view import histogram
-from promptgym.evaluation.survey import Climb, Edits, Known, Staircase, Survey
+from promptgym.evaluation.survey import Climb, Demonstrations, Edits, Known, Staircase, Survey
 from promptgym.llms import Completion, Sampling
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt, Template
@@ -249,6 +249,33 @@ def test_text_json_and_picture_hold_every_bar(measured: Landscape, tmp_path: Pat
     path = measured.plot(tmp_path / "pictures" / "land.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in path.parent.iterdir()] == ["land.png"]
+
+
+def test_a_bar_that_does_not_count_informs_and_the_verdict_says_what_holds(
+    measured: Landscape,
+) -> None:
+    weak = Demonstrations(known(0.6, 0.57), known(0.6, 0.59), known(0.5, 0.5), np.array([0.6]))
+    land = replace(ideal(measured), demonstrations=weak, rewriter=known(0.9, 0.9))
+    lines = str(land).splitlines()
+    assert lines[0].endswith("all bars that count hold")
+    at = next(i for i, line in enumerate(lines) if " demonstrations (1 sets" in line)
+    assert lines[at].startswith("info") and lines[at + 1].split()[:2] == ["not", "met,"]
+    assert "FAIL" not in str(land)
+    good = str(replace(land, rewriter=known(0.7, 0.7))).splitlines()
+    at = next(i for i, line in enumerate(good) if " untrained rewriter" in line)
+    assert good[at].startswith("info") and good[at + 1].strip().startswith("met,")
+    assert "hill climbers, its tier's own, were not asked for" in str(replace(land, climbs=()))
+
+
+def test_words_that_may_help_by_chance_are_told_from_those_of_the_best_prompt(
+    measured: Landscape,
+) -> None:
+    means = np.array([0.6, 0.7, 0.8, 0.9])
+    text = str(replace(measured, staircase=Staircase(("alpha", "beta", "noise"), means, 2)))
+    assert "words of the staircase: alpha beta\n" in text
+    assert "(some by chance): noise\n" in text
+    found = Survey(transparent_task(), TransparentModel(bias=-2.0)).staircase(Prompt("alpha one"))
+    assert found.words[: found.known] == ("alpha", "one") and len(found.words) > found.known
 
 
 def test_a_histogram_shows_the_range_that_is_filled() -> None:

@@ -83,6 +83,18 @@ def test_the_last_layer_feeds_forward_only_what_is_read(built: Any) -> None:
         assert set(widths[1::2]) == {1} and min(widths[::2]) > 1
 
 
+@pytest.mark.parametrize("size", [-1, float("nan"), float("inf"), "9", True])
+def test_a_memory_that_cannot_be_is_refused(size: Any) -> None:
+    with pytest.raises(ModelError, match="kv_cache_mb is megabytes, 0 or more, got"):
+        load_model("tiny", kv_cache_mb=size)
+
+
+@pytest.mark.parametrize("path", ["/nope", "./nope", "~/nope/nope", "runs/no/model"])
+def test_a_path_without_a_folder_is_named_as_one(path: str) -> None:
+    with pytest.raises(ModelError, match=r"there is no folder '.*no.*'; expected one written by"):
+        load_model(f"hf:{path}")
+
+
 def test_kept_prefixes_stay_within_their_memory(built: Any) -> None:
     spec = built("causal", "llama")
     model: Any = load_model(spec, kv_cache_mb=0.05)
@@ -218,6 +230,7 @@ def test_a_text_too_long_fails_alone_and_says_so(built: Any) -> None:
         got = model.label_logprobs(texts, ["great", "bad"])
         assert list(got.failures) == [1] and "tokens" in got.failures[1]
         assert "at most 9" in got.failures[1]
+        assert got.failures[1].startswith("refused: "), "its kind: there is no API here"
         assert np.isnan(got.logprobs[1]).all() and np.isfinite(got.logprobs[0]).all()
 
 
@@ -300,7 +313,7 @@ def test_a_text_must_hold_the_mask_once(built: Any) -> None:
     model = load_model(built("masked", "roberta"))
     got = model.label_logprobs(["a <mask> .", "a <mask> <mask> .", "no mask"], ["great", "bad"])
     assert "2 mask tokens (<mask>), expected exactly one" in got.failures[1]
-    assert "0 mask tokens" in got.failures[2]
+    assert got.failures[2].startswith("refused: the text has 0 mask tokens")
     assert np.isfinite(got.logprobs[0]).all() and np.isnan(got.logprobs[1:]).all()
 
 

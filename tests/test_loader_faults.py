@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
 from task_files import REVIEWS, inputs, refusal, write_csv, write_lines
 
-from promptgym.tasks import load_task
+from promptgym.tasks import load_task, summarize_task
 from promptgym.types import JSON
 
 
@@ -52,7 +53,10 @@ from promptgym.types import JSON
         ),
         ("text,label\na,1\nb,1\n", {"metric": "accuracy"}, ["column 'label' holds '1' in all 2"]),
         ("text,text\na,0\n", {}, ["row 1", "must be different"]),
-        ('text,label\n"a"b,0\n', {}, ["not valid CSV"]),
+        ('text,label\na,1\n"a"b,0\nc,1\n', {}, ["not valid CSV", "begins at line 3"]),
+        ('text,label\n"a\nb",1\n"c,0\nd,1\n', {}, ["begins at line 4", "unexpected end of data"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"dev": float("nan")}, ["cannot take nan of"]),
+        ("text,label\na,0\nb,1\nc,0\nd,1\n", {"test": float("inf")}, ["cannot take inf of"]),
         ("text,label\na,0\nb\x00,1\n", {}, ["row 3", "NUL"]),
         (
             "text,label\na,0\nb,1\n a ,0\nc,1\n",
@@ -258,3 +262,24 @@ def test_annotations_are_a_list_of_texts(tmp_path: Path, content: str) -> None:
         (tmp_path / part).mkdir()
         (tmp_path / part / "sum.json").write_text(text)
     assert "annotations/sum.json: " in refusal("instruction-induction/sum", data_dir=tmp_path)
+
+
+def test_text_that_is_not_unicode_is_named_by_row(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    good = [{"text": f"{i}", "label": "pos" if i % 2 else "neg"} for i in range(8)]
+    for bad in ({"text": "\ud800 3", "label": "pos"}, {"text": "3", "label": "pos\udfff"}):
+        write_lines(path, [*good[:4], bad, *good[5:]])
+        said = refusal(path)
+        assert "data.jsonl, row 5" in said and "not valid Unicode" in said
+
+
+def test_labels_without_a_training_example_are_named(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "data.csv", [(f"r{i}", str(i % 2)) for i in range(20)])
+    with pytest.warns(UserWarning, match="no training example has the label '2' or '3'"):
+        task = load_task(path, labels=["0", "1", "2", "3"])
+    assert summarize_task(task).endswith("; no training example of '2', '3'")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        task = load_task(path, labels=["0", "1", "2"])
+        assert summarize_task(task).endswith("; no training example of '2'")
+        assert "no training example" not in summarize_task(load_task(path))

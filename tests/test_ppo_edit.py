@@ -193,6 +193,9 @@ def test_options_that_cannot_work_are_refused() -> None:
         PPOEdit().learn(problem(None))
     with pytest.raises(ConfigError, match="no policy yet"):
         PPOEdit().predict({})
+    for what in (None, 3):
+        with pytest.raises(ConfigError, match=r"an observation of PromptEdit-v0, got .*edit\("):
+            PPOEdit().predict(what)
     with pytest.raises(ConfigError, match="multiple of heads"):
         PPOEdit(extractor="attention", embedding=32, steps=1).learn(problem())
 

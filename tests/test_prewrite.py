@@ -229,6 +229,8 @@ def test_options_that_cannot_work_are_refused() -> None:
             PRewrite(**{**SMALL, **options}).check(problem())
     with pytest.raises(PromptGymError, match="no policy yet"):
         PRewrite().predict()
+    with pytest.raises(PromptGymError, match="at least 1, got -1"):
+        PRewrite().predict(-1)
 
 
 def test_options_reach_the_trainer_and_win() -> None:

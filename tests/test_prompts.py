@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -48,7 +49,7 @@ def test_prompt_of_takes_text_prompts_and_lists() -> None:
         ({"instructions": "x"}, "'instructions'"),
         ({"instruction": 5}, "instruction is a text, got 5"),
         ({"demonstrations": [{"text": "x"}]}, "a demonstration is"),
-        ({"demonstrations": [{"input": 1, "target": "x"}]}, "a demonstration is"),
+        ({"demonstrations": [{"input": 1, "target": "x"}]}, "input is a text, got 1"),
     ],
 )
 def test_prompt_of_refuses_what_is_no_prompt(value: object, said: str) -> None:
@@ -153,3 +154,35 @@ def test_rendering_refuses_what_would_be_read_wrongly() -> None:
         Template("{input}").render(shot, "c")
     with pytest.raises(TemplateError, match="no mask token"):
         Template("{input} {mask}").render(Prompt(), "c")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Prompt(None), "instruction is a text, got None"),
+        (lambda: Prompt(3), "instruction is a text, got 3"),
+        (lambda: Prompt("a", system=None), "system message is a text, got None"),
+        (lambda: Prompt("a", ({"input": "x", "target": "y"},)), "demonstrations are Examples"),
+        (lambda: Prompt("a\ud800b"), r"not valid Unicode at character 2: 'a\\ud800b'"),
+        (lambda: Prompt.of("\udcff bad"), "not valid Unicode at character 1"),
+        (lambda: Example("x", 3), "target is a text, got 3"),
+        (lambda: Example("x\udfff", "y"), "input is not valid Unicode"),
+        (lambda: Example("x", "y", alternatives="yes"), "a list of texts, got 'yes'"),
+        (lambda: Example("x", "y", alternatives=("\ud800",)), "alternative is not valid"),
+        (lambda: Template("{input}\udcff"), "a template is valid Unicode"),
+    ],
+)
+def test_what_is_no_text_is_refused(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(PromptGymError, match=said):
+        make()
+
+
+def test_characters_beyond_the_basic_plane_are_text() -> None:
+    assert Prompt("\U0001f600 \u4e2d").words == ("\U0001f600", "\u4e2d")
+
+
+def test_a_system_message_without_a_place_is_refused_like_demonstrations() -> None:
+    prompt = Prompt("a", system="SYS")
+    with pytest.raises(TemplateError, match=r"no \{system\}, but .* message 'SYS'"):
+        Template("{input} {prompt}").render(prompt, "x")
+    assert Template("{system} {input} {prompt}").render(prompt, "x") == "SYS x a"

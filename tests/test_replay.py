@@ -68,7 +68,7 @@ def test_a_prompt_that_was_not_measured_is_a_failure_that_names_it(tmp_path: Pat
     assert [f.prompt for f in scores.failures] == [1, 2]
     assert "'new words' is not among the 2 prompts" in scores.failures[0].reason
     assert "t.jsonl" in scores.failures[0].reason
-    assert scores.counts() == {"api_error": 2}
+    assert scores.counts() == {"refused": 2}
 
 
 def test_examples_are_scored_one_by_one_and_holes_are_failures(tmp_path: Path) -> None:

@@ -174,3 +174,12 @@ def test_levels_of_the_curve_are_the_fixed_prompts(tmp_path: Path) -> None:
     assert list(fixed_levels(record)) == ["empty", "manual"]
     record["compared"][0]["dev"] = None
     assert list(fixed_levels(record)) == ["manual"]
+
+
+def test_a_task_without_a_manual_prompt_has_no_row_of_it() -> None:
+    task = replace(transparent_task(), manual_prompts=(Prompt(""),))
+    problem = Problem(task, TransparentModel(), budget=4000)
+    result = make_optimizer("hill_climbing").optimize(problem, seed=0)
+    record = record_of(result, problem, task)
+    assert [row["name"] for row in record["compared"]] == ["empty", "learned"]
+    assert list(fixed_levels(record)) == ["empty"]

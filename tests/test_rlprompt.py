@@ -160,6 +160,9 @@ def test_a_saved_policy_writes_the_same_prompts(policy_lm: str, tmp_path: Path) 
     assert loaded.predict() == agent.predict()
     assert loaded.predict(9, greedy=False, seed=3) == agent.predict(9, greedy=False, seed=3)
     assert loaded.config == agent.config
+    for n in (-1, 0):
+        with pytest.raises(ConfigError, match=f"n is a number of prompts, at least 1, got {n}"):
+            agent.predict(n)
 
 
 def test_what_is_no_saved_policy_is_refused(policy_lm: str, tmp_path: Path) -> None:

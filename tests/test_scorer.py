@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llm_models import build
 
-from promptgym.errors import BudgetExhausted, ModelError, TaskError
+from promptgym.errors import (
+    BudgetExhausted,
+    ConfigError,
+    ModelError,
+    PromptGymError,
+    TaskError,
+    TemplateError,
+)
 from promptgym.llms import Completion, LabelLogprobs, Sampling, load_model
+from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt, Template
 from promptgym.scoring import (
     API_ERROR,
@@ -291,7 +300,7 @@ def test_parts_that_do_not_fit_are_refused(tmp_path_factory: pytest.TempPathFact
     words = replace(TASK, verbalizers={"minus": "bad", "plus": "great"})
     scorer = Scorer(words, masked, Template("{input} {prompt} {mask} ."))
     broken = scorer.score([Prompt("one"), Prompt("a <mask>")], TASK.train)
-    assert (broken.status[0] == OK).all() and (broken.status[1] == API_ERROR).all()
+    assert (broken.status[0] == OK).all() and (broken.status[1] == REFUSED).all()
     assert len(broken.failures) == 12 and "2 mask tokens" in broken.failures[0].reason
 
 
@@ -334,3 +343,36 @@ def test_the_cache_returns_what_was_written_or_nothing(
         both = np.stack([truth, truth + 0.5], axis=1)
         cache.write(prompt, columns[missing], truth[missing], both[missing])
         assert len(cache) <= max(limit, 10)
+
+
+# --- problems -----------------------------------------------------------------------------------
+
+
+def test_prompts_may_be_texts_for_a_problem() -> None:
+    problem = Problem(TASK, TransparentModel())
+    want = problem.score([Prompt("alpha"), Prompt("one")]).mean.tolist()
+    assert problem.score(["alpha", Prompt("one")]).mean.tolist() == want
+    assert problem.score("alpha").mean.tolist() == want[:1]
+    with pytest.raises(PromptGymError, match="expected a prompt, a string or a dict, got int"):
+        problem.score([3])  # type: ignore[list-item]
+
+
+def test_a_problem_needs_a_template_that_shows_the_prompt() -> None:
+    with pytest.raises(TemplateError, match=r"has no \{prompt\}: whatever is learned"):
+        Problem(TASK, TransparentModel(), template="{input}")
+    with pytest.raises(TemplateError, match=r"has no \{prompt\}"):
+        gym.make("PromptEdit-v0", template="{input}")
+
+
+@pytest.mark.parametrize("bad", [["a", "a"], ["a b", "c"], ["a", ""], [" a"]])
+def test_a_problem_refuses_words_that_no_environment_takes(bad: list[str]) -> None:
+    with pytest.raises(ConfigError, match="the vocabulary holds"):
+        Problem(TASK, TransparentModel(), vocabulary=bad)
+
+
+def test_an_unknown_argument_is_told_what_there_is_but_not_self() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'budget'") as said:
+        Problem(TASK, TransparentModel(), bugdet=1)  # type: ignore[call-arg]
+    assert "It takes: task, model, reward" in str(said.value)
+    with pytest.raises(ConfigError, match="max_failures takes float, got 'x'"):
+        Problem(TASK, TransparentModel(), max_failures="x")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from promptgym.llms.tiny.fast import CausalScorer
 from promptgym.llms.tiny.posterior import answer_distribution, believe, strengths
 from promptgym.llms.tiny.shapes import both_ways, fresh_model
 from promptgym.llms.tiny.tokenizer import SPECIAL_TOKENS, encode_words, token_ids
-from promptgym.llms.tiny.train import Settings, train
+from promptgym.llms.tiny.train import Settings, main, train
 from promptgym.tasks.world import DEMONSTRATION, MASKED_TEMPLATE, TEMPLATE, WORLD_TASKS, generate
 from promptgym.tasks.world.generate import generate_items
 from promptgym.tasks.world.inputs import FAMILIES
@@ -259,3 +260,16 @@ def test_resumed_training_equals_uninterrupted(kind: str, tmp_path: Path) -> Non
         train(replace(settings, seed=1), tmp_path / "b", device="cpu", shape=SHAPE, resume=True)
     model = LOADERS[kind].from_pretrained(tmp_path / "a" / "model")
     assert model.dtype == torch.float16
+
+
+def test_every_option_of_training_is_described(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["train", "--help"])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        main()
+    shown = capsys.readouterr().out.partition("options:")[2].splitlines()
+    options = [line.strip() for line in shown if line.strip().startswith("-")]
+    assert len(options) == 9
+    assert all(re.search(r"\S {2,}\S", line) for line in options), options

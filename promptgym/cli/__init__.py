@@ -11,7 +11,8 @@ from promptgym.errors import PromptGymError
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit status.
 
-    0 is success, 2 an error of the user (one line, no traceback), 130 an interruption.
+    0 is success, 1 an evaluation that failed throughout, 2 an error of the user (one line, no
+    traceback), 130 an interruption.
 
     Args:
         arguments: what stands after `promptgym`; None takes the process's own.

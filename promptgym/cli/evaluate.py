@@ -9,6 +9,7 @@ import typer
 
 from promptgym.cli import options as o
 from promptgym.cli.common import (
+    complain,
     examples,
     interval,
     json_object,
@@ -93,13 +94,25 @@ def from_run(folder: Path) -> tuple[JSON, JSON]:
 def measure(
     asked: list[str | JSON], setup: JSON, split: str, limit: int | None, as_json: bool
 ) -> None:
-    """Score the prompts and print what came out."""
+    """Score the prompts and print what came out.
+
+    Raises:
+        typer.Exit: with status 1, if every evaluation failed.
+    """
     from promptgym.evaluation import evaluate as score_prompts
 
-    result = score_prompts(asked, split=split, limit=limit, **setup).to_json()
+    found = score_prompts(asked, split=split, limit=limit, **setup)
     if as_json:
-        print_json(result)
-        return
+        print_json(found.to_json())
+    else:
+        print_scores(found.to_json(), split)
+    if found.scores.failed.all():
+        complain(f"every evaluation failed; the first: {found.scores.failures[0].reason}")
+        raise typer.Exit(1)
+
+
+def print_scores(result: JSON, split: str) -> None:
+    """Print the table of the prompts' scores."""
     rows = []
     for row in result["prompts"]:
         score = "-" if row["value"] is None else f"{row['value']:.3f}"

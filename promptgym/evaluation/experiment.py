@@ -97,12 +97,8 @@ class Experiment:
         cache: CacheSpec = None,
         max_failures: float = 0.5,
     ) -> Problem:
-        """Put the problem together.
-
-        Raises:
-            ConfigError: for a template that shows no prompt; otherwise see `Problem`.
-        """
-        problem = Problem(
+        """Put the problem together; see `Problem` for what it raises."""
+        return Problem(
             task,
             model,
             reward=self.reward,
@@ -112,12 +108,6 @@ class Experiment:
             cache=cache,
             max_failures=max_failures,
         )
-        if not problem.template.has_prompt:
-            raise ConfigError(
-                f"template {problem.template.text!r} has no {{prompt}}: whatever is learned would "
-                "change nothing; say where the prompt stands"
-            )
-        return problem
 
     def config(self, task: Task, model: LanguageModel) -> JSON:
         """Return `config.json`: the experiment and the identity of the data and model it met."""
@@ -239,6 +229,8 @@ def record_of(result: Result, problem: Problem, task: Task) -> JSON:
     """
     named = {name: Prompt.of(p) for name, p in result.stats.get("named", {}).items()}
     prompts = {"empty": Prompt(), "manual": task.manual_prompts[0], **named}
+    if prompts["manual"] == prompts["empty"]:  # nobody wrote one
+        del prompts["manual"]
     prompts["learned"] = result.best.prompt
     rows: dict[str, list[JSON | None]] = {s: [None] * len(prompts) for s in ("dev", "test")}
     for split in rows:

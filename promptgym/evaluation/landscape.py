@@ -50,7 +50,7 @@ class Bar:
         measured: the figures, as text.
         required: the requirement, as text.
         passed: None if it was not measured.
-        counts: whether the task as a whole depends on it.
+        counts: whether the task as a whole depends on it; where not, `passed` is information.
     """
 
     name: str

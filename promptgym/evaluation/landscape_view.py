@@ -11,7 +11,7 @@ from promptgym.errors import ConfigError
 from promptgym.types import FloatArray
 
 if TYPE_CHECKING:
-    from promptgym.evaluation.landscape import Landscape
+    from promptgym.evaluation.landscape import Bar, Landscape
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -22,29 +22,47 @@ _WIDTH = 40
 
 def as_text(land: Landscape) -> str:
     """Return bars, histogram and staircase as plain text."""
-    verdict = "all bars hold" if land.passed else "NOT all bars hold"
+    verdict = "all bars that count hold" if land.passed else "NOT all bars hold"
+    if land.passed and not land.climbs:
+        verdict += "; hill climbers, its tier's own, were not asked for"
     lines = [
         f"{land.task} ({land.tier or 'no tier stated'}) under {land.model}, seed {land.seed}: "
         f"{verdict}",
         "",
     ]
     for bar in land.bars:
-        lines.append(f"{_MARKS[bar.passed]:4}  {bar.name}: {bar.measured}")
-        lines.append(f"      wants {bar.required}")
+        lines += _bar(bar)
+    stairs = land.staircase
     lines += [
         "",
         f"best known prompt: {land.best.prompt.instruction!r}",
-        f"helpful words: {' '.join(land.staircase.words)}",
+        f"words of the staircase: {' '.join(stairs.words[: stairs.known]) or '(none)'}",
+    ]
+    if others := stairs.words[stairs.known :]:
+        lines.append(
+            f"and, as they raise the train split most by themselves (some by chance): "
+            f"{' '.join(others)}"
+        )
+    lines += [
         "",
         f"dev accuracy of {len(land.random_dev)} random prompts",
         *histogram(land.random_dev),
         "",
-        "mean dev accuracy against number of helpful words",
+        "mean dev accuracy against number of words of the staircase",
         *(f"{k:4d} {mean:.3f} {_block(mean)}" for k, mean in enumerate(land.staircase.means)),
         "",
         f"{land.queries:,} queries in {land.seconds:.0f} s",
     ]
     return "\n".join(lines)
+
+
+def _bar(bar: Bar) -> list[str]:
+    """Return a bar as two lines; one that does not count informs, and neither passes nor fails."""
+    if bar.counts or bar.passed is None:
+        mark, wants = _MARKS[bar.passed], "wants"
+    else:
+        mark, wants = "info", f"{'' if bar.passed else 'not '}met, which the task can do without:"
+    return [f"{mark:4}  {bar.name}: {bar.measured}", f"      {wants} {bar.required}"]
 
 
 def histogram(values: FloatArray, bins: int = 20) -> list[str]:
@@ -109,7 +127,7 @@ def _random(land: Landscape, axes: Any) -> None:
 def _staircase(land: Landscape, axes: Any) -> None:
     """Mean accuracy against number of helpful words."""
     axes.plot(land.staircase.means, marker="o", color="tab:green")
-    axes.set(xlabel="helpful words", ylabel="mean accuracy on dev", ylim=(0, 1.02))
+    axes.set(xlabel="words of the staircase", ylabel="mean accuracy on dev", ylim=(0, 1.02))
     axes.grid(alpha=0.3)
 
 

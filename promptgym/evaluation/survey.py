@@ -57,10 +57,13 @@ class Staircase:
     Attributes:
         words: the helpful words: those of the best known prompt, then the best single ones.
         means: mean metric over random subsets of each size, shape (n + 1,).
+        known: how many of the words are of the best known prompt; the others were ranked on one
+            small split, so that some may help by chance.
     """
 
     words: tuple[str, ...]
     means: FloatArray
+    known: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +207,8 @@ class Survey:
             for size in range(len(helpful) + 1)
         ]
         (metric,) = self.measure("staircase", [p for group in sets for p in group], "dev")
-        return Staircase(tuple(helpful), metric.reshape(len(sets), subsets).mean(axis=1))
+        means = metric.reshape(len(sets), subsets).mean(axis=1)
+        return Staircase(tuple(helpful), means, len(set(best.words) & set(helpful)))
 
     def climb(self, seed: int, prompts: int) -> Climb:
         """Run one hill climber on the margin for so many prompts; stop early once it is solved.

@@ -53,7 +53,9 @@ class LabelLogprobs:
         logprobs: log P(label | text), nats, shape (N, L); not normalized over the labels. NaN
             rows are failures.
         tokens: input tokens read for every text, shape (N,).
-        failures: index of a failed text -> what happened.
+        failures: index of a failed text -> what happened, with its kind before it: `refused: ` (a
+            text the model cannot take), `parse_error: `, `timeout: ` or `api_error: ` (also where
+            none is said).
     """
 
     logprobs: FloatArray

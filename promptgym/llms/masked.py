@@ -116,8 +116,8 @@ class MaskedModel(TransformersModel):
         masks = ids.count(self.mask_id)
         if masks != 1:
             return (
-                f"the text has {masks} mask tokens ({self.mask_token}), expected exactly one: "
-                "take it out of the prompt or the input"
+                f"refused: the text has {masks} mask tokens ({self.mask_token}), expected exactly "
+                "one: take it out of the prompt or the input"
             )
         return self.too_long(len(ids))
 

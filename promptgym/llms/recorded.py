@@ -236,7 +236,7 @@ class RecordedModel:
         return self._answers[ask]
 
     def _unknown(self, text: str) -> str:
-        return f"{text!r} is not among the texts that {self.path.name} has answers to"
+        return f"refused: {text!r} is not among the texts that {self.path.name} has answers to"
 
     def label_logprobs(self, texts: Sequence[str], labels: Sequence[str]) -> LabelLogprobs:
         """Return what was recorded; a text that was not is a failure.

@@ -138,5 +138,5 @@ class MeasuredModel:
             raise self._refuse(f"laid out by its own template, and was asked {text[:60]!r}")
         found = self.table.find(*parts)
         if isinstance(found, str):
-            return Completion("", error=found)
+            return Completion("", error=f"refused: {found}")
         return Completion(f"{PREFIX}{found!r}")

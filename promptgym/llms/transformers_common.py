@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -77,6 +78,11 @@ class TransformersOptions:
             )
         if out.batch_tokens is not None and out.batch_tokens < 1:
             raise ModelError(f"model {spec!r}: batch_tokens must be positive")
+        kept = out.kv_cache_mb
+        if isinstance(kept, bool) or not isinstance(kept, (int, float)) or not 0 <= kept < math.inf:
+            raise ModelError(
+                f"model {spec!r}: kv_cache_mb is megabytes, 0 or more, got {kept!r}; 0 keeps none"
+            )
         if not isinstance(out.compile, bool):
             raise ModelError(f"model {spec!r}: compile is true or false, got {out.compile!r}")
         return out
@@ -164,11 +170,14 @@ class TransformersModel(ABC):
         return np.array([len(ids) for ids in self.encode(texts, special=False)], dtype=np.int64)
 
     def too_long(self, tokens: int) -> str | None:
-        """Return what to say about an input of so many tokens, or None if it fits."""
+        """Return what to say about an input of so many tokens, or None if it fits.
+
+        It begins with `refused: `: the kind of failure, as `LabelLogprobs.failures` tells it.
+        """
         if self.max_length is None or tokens <= self.max_length:
             return None
         return (
-            f"the text has {tokens} tokens, {self.name} reads at most {self.max_length}; "
+            f"refused: the text has {tokens} tokens, {self.name} reads at most {self.max_length}; "
             "shorten the prompt, or drop demonstrations or long examples"
         )
 
@@ -247,6 +256,24 @@ def identity_of(name: str, config: Any) -> str:
     return digest.hexdigest()
 
 
+def found_folder(name: str, spec: str) -> str:
+    """Return a model's name as it is, or the folder that it is the path of.
+
+    Raises:
+        ModelError: for a path (it begins with `/`, `.` or `~`, or has more than one `/`, which no
+            name on the Hub has) at which there is no folder.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return str(folder) if name.startswith("~") else name
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise ModelError(
+            f"model {spec!r} cannot be loaded: there is no folder {str(folder)!r}; expected one "
+            "written by save_pretrained (config, tokenizer, safetensors)"
+        )
+    return name
+
+
 def load_transformers(name: str, *, spec: str, **options: Any) -> TransformersModel:
     """Load a folder or Hub model; its config's architectures choose the backend.
 
@@ -256,6 +283,7 @@ def load_transformers(name: str, *, spec: str, **options: Any) -> TransformersMo
         ModelError: the model, its tokenizer or an option is not usable; says which and why.
     """
     opts = TransformersOptions.of(spec, options)
+    name = found_folder(name, spec)
     try:
         config = AutoConfig.from_pretrained(name, revision=opts.revision)
         kind = kind_of(config.architectures, name)

@@ -19,7 +19,12 @@ from promptgym.llms.base import Completion, Normalization, Sampling, check_sampl
 from promptgym.llms.causal import CausalModel
 from promptgym.llms.labels import LabelTokens
 from promptgym.llms.openai.wire import seeds
-from promptgym.llms.transformers_common import TransformersOptions, identity_of, kind_of
+from promptgym.llms.transformers_common import (
+    TransformersOptions,
+    found_folder,
+    identity_of,
+    kind_of,
+)
 from promptgym.llms.vllm_engine import VLLMEngine
 from promptgym.types import JSON
 
@@ -103,6 +108,7 @@ def load_vllm(name: str, *, spec: str, **options: Any) -> VLLMModel:
     from transformers import AutoConfig
 
     try:
+        name = found_folder(name, spec)
         config = AutoConfig.from_pretrained(name, revision=opts.revision)
         kind = kind_of(config.architectures, name)
         if kind != "causal":

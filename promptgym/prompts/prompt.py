@@ -16,6 +16,38 @@ def content_key(input_text: str, target: str = "") -> str:
     return hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
+def check_text(value: object, what: str) -> None:
+    r"""Refuse what no model could read.
+
+    Args:
+        value: what was given for a text.
+        what: how it is called.
+
+    Raises:
+        PromptGymError: for anything but a text, and for one with a half of a surrogate pair (bytes
+            of a command line that are not UTF-8, "\ud800" in a JSON file).
+    """
+    if not isinstance(value, str):
+        raise PromptGymError(f"{what} is a text, got {value!r}")
+    at = lone_surrogate(value)
+    if at is not None:
+        raise PromptGymError(
+            f"{what} is not valid Unicode at character {at + 1}: {value!r}; expected text that "
+            "UTF-8 can write. Take the character out"
+        )
+
+
+def lone_surrogate(text: str) -> int | None:
+    """Return where a text holds a half of a surrogate pair, which no tokenizer reads, or None."""
+    if text.isascii():
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One row of a task.
@@ -34,11 +66,23 @@ class Example:
     alternatives: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Fill in the content hash; lists become tuples, so that examples are hashable."""
+        """Fill in the content hash; lists become tuples, so that examples are hashable.
+
+        Raises:
+            PromptGymError: for what is no text.
+        """
+        check_text(self.input, "an example's input")
+        check_text(self.target, "an example's target")
         if not self.key:
             object.__setattr__(self, "key", content_key(self.input))
+        if isinstance(self.alternatives, str):
+            raise PromptGymError(
+                f"an example's alternatives are a list of texts, got {self.alternatives!r}"
+            )
         if not isinstance(self.alternatives, tuple):
             object.__setattr__(self, "alternatives", tuple(self.alternatives))
+        for other in self.alternatives:
+            check_text(other, "an example's alternative")
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -68,9 +112,19 @@ class Prompt:
     system: str = ""
 
     def __post_init__(self) -> None:
-        """Make a list of demonstrations a tuple; a prompt must be hashable."""
+        """Make a list of demonstrations a tuple; a prompt must be hashable.
+
+        Raises:
+            PromptGymError: for what is no text, or no example.
+        """
+        check_text(self.instruction, "a prompt's instruction")
+        if self.system != "":
+            check_text(self.system, "a prompt's system message")
         if not isinstance(self.demonstrations, tuple):
             object.__setattr__(self, "demonstrations", tuple(self.demonstrations))
+        for shown in self.demonstrations:
+            if not isinstance(shown, Example):
+                raise PromptGymError(f"a prompt's demonstrations are Examples, got {shown!r}")
 
     @classmethod
     def of(cls, value: Prompt | str | Mapping[str, Any]) -> Prompt:
@@ -93,9 +147,6 @@ class Prompt:
                 f"a prompt has no {', '.join(map(repr, sorted(unknown)))}; its keys are "
                 "'instruction', 'demonstrations' and 'system'"
             )
-        for name in ("instruction", "system"):
-            if not isinstance(value.get(name, ""), str):
-                raise PromptGymError(f"a prompt's {name} is a text, got {value[name]!r}")
         try:
             demonstrations = tuple(
                 row if isinstance(row, Example) else Example(**row)
@@ -124,3 +175,16 @@ class Prompt:
         if self.system:
             out["system"] = self.system
         return out
+
+
+PromptsLike = Prompt | str | Sequence[Prompt | str]
+"""One prompt or several, or their texts."""
+
+
+def prompts_of(given: PromptsLike) -> tuple[Prompt, ...]:
+    """Return what was given as prompts.
+
+    Raises:
+        PromptGymError: for what is neither a prompt nor a text.
+    """
+    return tuple(map(Prompt.of, [given] if isinstance(given, (Prompt, str)) else given))

@@ -8,7 +8,7 @@ from functools import cache
 from string import Formatter
 
 from promptgym.errors import TemplateError
-from promptgym.prompts.prompt import Example, Prompt
+from promptgym.prompts.prompt import Example, Prompt, lone_surrogate
 
 PLACEHOLDERS = ("prompt", "input", "demonstrations", "mask", "answer", "system")
 _OPTIONAL = frozenset({"prompt", "demonstrations", "system"})
@@ -68,6 +68,8 @@ class Template:
         """Refuse a template that cannot render."""
         if not isinstance(self.text, str) or not isinstance(self.demonstration, str):
             raise TemplateError(f"a template is made of texts, got {self}")
+        if lone_surrogate(self.text + self.demonstration) is not None:
+            raise TemplateError(f"a template is valid Unicode, got {self}; take the character out")
         segments = _segments(self.text, "template")
         names = _names(segments)
         if "input" not in names:
@@ -97,6 +99,11 @@ class Template:
     def has_prompt(self) -> bool:
         """Whether the instruction is rendered at all."""
         return "prompt" in _names(_segments(self.text, "template"))
+
+    @property
+    def has_system(self) -> bool:
+        """Whether a system message is rendered at all."""
+        return "system" in _names(_segments(self.text, "template"))
 
     @property
     def has_demonstrations(self) -> bool:
@@ -135,15 +142,21 @@ class Template:
             The rendered text.
 
         Raises:
-            TemplateError: for demonstrations without `{demonstrations}`, or for a mask template
-                with no mask token. (A prompt that holds the mask token itself is rendered as it
-                is; the masked model records such a text as a failure.)
+            TemplateError: for demonstrations without `{demonstrations}`, for a system message
+                without `{system}`, or for a mask template with no mask token. (A prompt that
+                holds the mask token itself is rendered as it is; the masked model records such a
+                text as a failure.)
         """
         segments = _segments(self.text, "template")
         if prompt.demonstrations and not self.has_demonstrations:
             raise TemplateError(
                 f"template {self.text!r} has no {{demonstrations}}, but the prompt has "
                 f"{len(prompt.demonstrations)}"
+            )
+        if prompt.system and not self.has_system:
+            raise TemplateError(
+                f"template {self.text!r} has no {{system}}, but the prompt has the system message "
+                f"{prompt.system!r}; say where it stands"
             )
         fill = {
             "prompt": prompt.instruction,

@@ -9,7 +9,7 @@ import numpy as np
 
 from promptgym.errors import BudgetExhausted, ModelError, TaskError, TooManyFailures
 from promptgym.llms import LanguageModel, Sampling
-from promptgym.prompts import Example, Prompt, Template
+from promptgym.prompts import Example, Prompt, PromptsLike, Template, prompts_of
 from promptgym.scoring.asking import Answers, Asker
 from promptgym.scoring.cache import AnswerCache, distinct
 from promptgym.scoring.flights import Flights
@@ -122,11 +122,11 @@ class Scorer:
         self._flights = Flights()
         self._lengths: dict[str, int] = {}
 
-    def score(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> Scores:
+    def score(self, prompts: PromptsLike, examples: Sequence[Example]) -> Scores:
         """Score every prompt on every example.
 
         Args:
-            prompts: P prompts; repeats are charged, but asked once.
+            prompts: P prompts, or texts of prompts; repeats are charged, but asked once.
             examples: E examples, at least one.
 
         Returns:
@@ -137,7 +137,7 @@ class Scorer:
             TaskError: no examples.
             TooManyFailures: too large a share of all evaluations so far failed.
         """
-        prompts, examples = tuple(prompts), tuple(examples)
+        prompts, examples = prompts_of(prompts), tuple(examples)
         if not examples:
             raise TaskError(f"task {self.task.name!r}: no examples to score prompts on")
         fits, hold = self.ledger.hold_rows(len(prompts), len(examples))

@@ -28,7 +28,7 @@ import numpy as np
 from promptgym.errors import BudgetExhausted, ConfigError, TooManyFailures
 from promptgym.llms import LanguageModel
 from promptgym.problem import Problem, describe_problem
-from promptgym.prompts import Example, Prompt
+from promptgym.prompts import Example, Prompt, PromptsLike, prompts_of
 from promptgym.runs import EventSink
 from promptgym.runs.events import parsed, plain
 from promptgym.runs.folder import differences, write_text
@@ -212,7 +212,7 @@ class JournaledProblem(Problem):
 
     def score(
         self,
-        prompts: Sequence[Prompt],
+        prompts: PromptsLike,
         examples: Sequence[Example] | None = None,
         *,
         split: str = "train",
@@ -224,6 +224,7 @@ class JournaledProblem(Problem):
             TooManyFailures: as `Problem.score`; a resumed run pays for that batch and asks again.
             ConfigError: if the journal answers another question than the one asked.
         """
+        prompts = prompts_of(prompts)
         if self.journal.replaying:
             return self._replay(prompts, examples, split)
         before = kept_by(self.model)

@@ -14,7 +14,7 @@ import numpy as np
 
 from promptgym.errors import BudgetExhausted
 from promptgym.problem import Problem
-from promptgym.prompts import Example, Prompt
+from promptgym.prompts import Example, Prompt, PromptsLike, prompts_of
 from promptgym.scoring import SKIPPED, Scores
 from promptgym.search.selection import Selection
 
@@ -43,7 +43,7 @@ class WatchedProblem(Problem):
 
     def score(
         self,
-        prompts: Sequence[Prompt],
+        prompts: PromptsLike,
         examples: Sequence[Example] | None = None,
         *,
         split: str = "train",
@@ -53,6 +53,7 @@ class WatchedProblem(Problem):
         Raises:
             BudgetExhausted: if no prompt fits and none is known.
         """
+        prompts = prompts_of(prompts)
         if examples is not None or split != "train":
             return self.inner.score(prompts, examples, split=split)
         if self.memory is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -25,7 +26,7 @@ from promptgym.tasks.metrics import METRICS, Metric, PerExample, get_metric, las
 from promptgym.tasks.rows import LabelMap, Sourced, Table, find_column, to_examples
 from promptgym.tasks.sampling import k_shots, split_off, subsample
 from promptgym.tasks.sources import Source, read_tables
-from promptgym.tasks.splits import SPLITS, resolve_duplicates
+from promptgym.tasks.splits import SPLITS, labels_without_examples, resolve_duplicates
 from promptgym.tasks.task import Task
 
 HELD_OUT = 0.2
@@ -83,7 +84,7 @@ def assemble(definition: Definition, source: Source, plan: Plan) -> Task:
         raise TaskError(f"task {plan.name!r}: {error}") from None
     words = _verbalizers(definition, plan, labels)
     examples = {s: tuple(item.example for item in items) for s, items in splits.items()}
-    return Task(
+    task = Task(
         name=plan.name,
         description=definition.description,
         template=definition.template,
@@ -101,6 +102,20 @@ def assemble(definition: Definition, source: Source, plan: Plan) -> Task:
         dropped=dropped,
         decided=f"{first.source}: {decided}" if decided else "",
     )
+    _warn_of_unseen(task)
+    return task
+
+
+def _warn_of_unseen(task: Task) -> None:
+    """Warn if more than a third of the labels have no training example: other data were meant."""
+    unseen = labels_without_examples(task)
+    if len(unseen) > len(task.labels or ()) / 3:
+        warnings.warn(
+            f"task {task.name!r}: no training example has the label "
+            f"{' or '.join(map(repr, unseen))}, of {len(task.labels or ())} labels; are these its "
+            "data? Other labels can be given: labels=[...]",
+            stacklevel=2,
+        )
 
 
 def _labels(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from promptgym.prompts import Example
 from promptgym.tasks.definitions import DEFINITIONS
-from promptgym.tasks.splits import SPLITS, split_hash, split_of
+from promptgym.tasks.splits import SPLITS, labels_without_examples, split_hash, split_of
 from promptgym.tasks.task import Task
 from promptgym.types import JSON
 
@@ -49,9 +49,11 @@ def kind_of(labels: tuple[str, ...] | None) -> str:
 
 
 def summarize_task(task: Task) -> str:
-    """Return one line about a task: its kind, its metric and the sizes of its splits."""
+    """Return one line about a task: kind, metric, sizes of splits, labels without an example."""
     sizes = ", ".join(f"{split} {len(split_of(task, split))}" for split in SPLITS)
-    return f"{task.name}: {kind_of(task.labels)}, {task.metric.name}; {sizes}"
+    unseen = labels_without_examples(task)
+    more = f"; no training example of {', '.join(map(repr, unseen))}" if unseen else ""
+    return f"{task.name}: {kind_of(task.labels)}, {task.metric.name}; {sizes}{more}"
 
 
 def describe_task(task: Task) -> JSON:

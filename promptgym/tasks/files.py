@@ -95,12 +95,25 @@ def _decode(path: Path, encoding: str) -> str:
 
 
 def _parse(text: str, delimiter: str, quoted: bool) -> list[list[str]]:
-    """Return all records of delimited text (blank lines are empty records)."""
+    """Return all records of delimited text (blank lines are empty records).
+
+    Raises:
+        csv.Error: naming the line at which the faulty record begins.
+    """
     limit = csv.field_size_limit(max(len(text), 131072))
     try:
         stream = io.StringIO(text, newline="")
         if quoted:
-            return list(csv.reader(stream, delimiter=delimiter, strict=True))
+            reader = csv.reader(stream, delimiter=delimiter, strict=True)
+            records: list[list[str]] = []
+            line = 1
+            try:
+                for record in reader:
+                    records.append(record)
+                    line = reader.line_num + 1
+            except csv.Error as error:
+                raise csv.Error(line, error) from None
+            return records
         return list(csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE))
     finally:
         csv.field_size_limit(limit)
@@ -122,9 +135,11 @@ def _records(path: Path, text: str, delimiter: str) -> list[list[str]]:
     except csv.Error as error:
         records = []
         if delimiter != "\t":
-            raise TaskError(f"{path}: not valid CSV: {error}; quote a quote by doubling it") from (
-                None
-            )
+            line, what = error.args
+            raise TaskError(
+                f"{path}: not valid CSV in the record that begins at line {line}: {what}; close "
+                'every quote, and write a quote inside of quotes as ""'
+            ) from None
     if delimiter == "\t" and '"' in text:
         plain = _parse(text, delimiter, quoted=False)
         if _rectangular(plain) and (len(plain) > len(records) or not _rectangular(records)):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from promptgym.errors import TaskError
 from promptgym.prompts import Example
+from promptgym.prompts.prompt import lone_surrogate
 
 
 class Row(NamedTuple):
@@ -81,10 +82,11 @@ class LabelMap:
 def as_text(value: Any) -> str | None:
     """Return a cell as text: strings as they are, numbers and booleans as JSON writes them.
 
-    Returns None for an empty cell and for a value that is no text (a list, a dict).
+    Returns None for an empty cell and for a value that is no text (a list, a dict, half a surrogate
+    pair, which JSON can hold).
     """
     if isinstance(value, str):
-        return value if value.strip() else None
+        return value if value.strip() and lone_surrogate(value) is None else None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -148,9 +150,10 @@ def cell(table: Table, row: Row, column: str, role: str) -> str:
     text = as_text(value)
     if text is None:
         found = "nothing" if value is None or value == "" else repr(value)
+        bad = isinstance(value, str) and lone_surrogate(value) is not None
         raise TaskError(
             f"{table.where(row.number)}: column {column!r} holds {found}, expected the {role} "
-            "as text"
+            "as text" + (" (it is not valid Unicode; take the lone surrogate out)" if bad else "")
         )
     return text
 

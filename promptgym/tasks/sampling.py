@@ -93,7 +93,8 @@ def split_off(
     Raises:
         TaskError: if the part would be empty, or nothing would be left.
     """
-    count = part if isinstance(part, int) else round(part * len(items))
+    sound = 0 < part < len(items)  # false for NaN
+    count = 0 if not sound else part if isinstance(part, int) else round(part * len(items))
     if not 0 < count < len(items):
         raise TaskError(
             f"cannot take {part!r} of {len(items)} examples: expected a fraction between 0 and 1 "

@@ -51,6 +51,12 @@ def check_labels(task: Task) -> None:
                 )
 
 
+def labels_without_examples(task: Task) -> list[str]:
+    """Return the labels that no training example has; [] for a task without labels."""
+    seen = {example.target for example in task.train}
+    return [name for name in task.labels or () if name not in seen]
+
+
 def check_splits(task: Task) -> None:
     """Refuse a row that stands in two splits, or twice in one; the pool counts as a split.
 

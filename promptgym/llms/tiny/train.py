@@ -319,14 +319,29 @@ def _log(out: Path, step: int, means: list[float], seconds: float) -> None:
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description="Train an embedded model.")
-    parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--stage", type=int, choices=(1, 2, 3, 4, 5), default=1)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("kind", choices=KINDS, help="which of the three models")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for model/, log.jsonl and checkpoint.pt"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint in --out, if there is one"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of weights and documents; default: 0")
+    parser.add_argument("--steps", type=int, help="optimizer steps; default: the stage's own")
+    parser.add_argument(
+        "--stage",
+        type=int,
+        choices=(1, 2, 3, 4, 5),
+        default=1,
+        help="of the causal model's training; default: 1. Later ones need --init",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to train; default: auto, a GPU if there is one",
+    )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch; default: 1")
     parser.add_argument(
         "--init",
         type=Path,
