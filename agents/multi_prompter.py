@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from promptgym.agents.agent import configured
+from promptgym.agents.agent import check_draws, configured
 from promptgym.agents.base import PolicyAgent
 from promptgym.agents.checkpoint import (
     Tensors,
@@ -214,6 +214,7 @@ class MultiPrompter(PolicyAgent):
 
     def predict(self, n: int = 1, *, greedy: bool = True, seed: int = 0) -> list[Prompt]:
         """Return prompts of the team: its likeliest one, or `n` samples."""
+        check_draws(n)
         if greedy:
             return self._prompts(self.policy.rollout(1, self.length, None).actions) * n
         generator = torch.Generator(self.policy.device).manual_seed(seed)
