@@ -140,7 +140,11 @@ def test_a_run_that_fails_too_often_says_how_to_go_on(
 def test_evaluate_tells_failures_by_kind(capsys: pytest.CaptureFixture[str]) -> None:
     Counted.failing = True
     ask = ("evaluate", "--prompt", "", "--task", "author", "--model", "counted:x", "--limit", "30")
-    assert "30 timeout; 0.000 with them" in run(capsys, *ask)
+    with pytest.raises(SystemExit):
+        main([str(a) for a in ask])
+    printed = capsys.readouterr()
+    assert "30 timeout; 0.000 with them" in printed.out
+    assert "every evaluation failed" in printed.err
 
 
 def test_a_dry_run_prints_what_a_run_would_cost(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from promptgym.evaluation.survey import Climb, Demonstrations, Edits, Known, Sta
 from promptgym.llms import Completion, Sampling
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt, Template
-from promptgym.tasks import Task, get_metric
+from promptgym.tasks import Task, get_metric, load_task
 from promptgym.tasks.world import WORLD_TASKS
 from promptgym.testing import TransparentModel, transparent_task
 
@@ -292,22 +291,22 @@ def test_closed_tasks_and_unknown_tiers_are_refused() -> None:
 
 
 BUNDLED = [name for name, row in WORLD_TASKS.items() if row.labels]
-
-
-@functools.cache
-def whole_landscape(name: str) -> Landscape:
-    return landscape(name, "tiny")
+SHORT = {  # what MODEL_CARD.md says does not hold
+    "news-topic": {"of 600 single edits, those that move the gap reward"},
+    "review-price": {"untrained rewriter, best by dev of 16"},
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUNDLED)
 def test_the_bars_hold_for_every_bundled_classification_task(name: str) -> None:
-    land = whole_landscape(name)
-    assert land.passed, str(land)
-    assert any(bar.passed for bar in land.bars if "untrained rewriter" in bar.name), str(land)
+    land = landscape(name, "tiny")
+    asked = [bar for bar in land.bars if bar.counts or "untrained rewriter" in bar.name]
+    assert {bar.name for bar in asked if bar.passed is False} == SHORT.get(name, set()), str(land)
 
 
-@pytest.mark.slow
 def test_demonstrations_help_in_some_bundled_task() -> None:
-    bars = [bar for name in BUNDLED for bar in whole_landscape(name).bars]
-    assert any(bar.passed for bar in bars if bar.name.startswith("demonstrations")), bars
+    task = load_task("words-code")
+    shown = Prompt("", demonstrations=task.pool[:4])
+    without, shot = evaluate(["", shown], task, "tiny", split="dev").mean
+    assert shot > without + 0.5

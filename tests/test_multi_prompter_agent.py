@@ -172,7 +172,7 @@ def test_prompts_that_failed_take_no_part(policy_lm: str) -> None:
     rows = [e for e in events.events if e["kind"] == "policy"]
     assert sum(row["failed"] for row in rows) > 0
     assert all(torch.isfinite(p).all() for p in agent.policy.heads.parameters())
-    assert all(np.isfinite(r) for r in agent.past.values())
+    assert all(np.isfinite(r) for r in agent.past.rewards.values())
 
 
 # -- saving and resuming ------------------------------------------------------------------------
@@ -280,9 +280,9 @@ def test_presets_and_options() -> None:
     [
         ({"prompters": 0}, "prompters must be at least 1"),
         ({"critic": "none"}, "critic must be 'central' or 'independent'"),
-        ({"decay": 1.5}, "decay must be in"),
-        ({"clip": 0.0}, "clip must be positive"),
-        ({"replay": -1}, "must not be negative"),
+        ({"decay": 1.5}, "decay must be at least 0 and at most 1"),
+        ({"clip": 0.0}, "clip must be above 0"),
+        ({"replay": -1}, "replay must be at least 0"),
         ({"vocabulary": "words"}, "vocabulary must be"),
         ({"token": 3}, "token"),
         ({"preset": "ippo"}, "known: default, mappo"),

@@ -71,12 +71,13 @@ def test_replay_draws_good_prompts_of_the_past_and_asks_nothing(policy_lm: str) 
     problem = make()
     agent = RLPrompt("repaired", replay=400, updates=3, **options).learn(problem)
     assert problem.ledger.queries <= (12 * 16 + 2) * TRAIN
-    assert set(agent.past.values()) <= set(agent.known.values())
-    batch = torch.tensor([next(iter(agent.past))])
-    drawn, rewards = agent._replayed(batch, np.array([agent.past[tuple(batch[0].tolist())]]))
+    past = agent.past.rewards
+    assert set(past.values()) <= set(agent.known.values())
+    count = agent.config.replay * agent.config.updates
+    drawn, rewards = agent.past.draw(count, agent.config.replay_temperature, agent.generator)
     assert drawn.shape == (1200, 5) and rewards.shape == (1200,)
-    assert all(agent.past[tuple(a)] == r for a, r in zip(drawn.tolist(), rewards, strict=True))
-    known = np.array(list(agent.past.values()))
+    assert all(past[tuple(a)] == r for a, r in zip(drawn.tolist(), rewards, strict=True))
+    known = np.array(list(past.values()))
     assert rewards.mean() > known.mean() + 0.5 * known.std()
     plain = RLPrompt("repaired", replay=0, updates=1, **options).learn(make())
     assert not torch.equal(plain.policy.adaptor.first.weight, agent.policy.adaptor.first.weight)
@@ -105,7 +106,7 @@ def test_exploring_asks_about_the_same_prompts_whatever_is_learned(policy_lm: st
     for rate in (1e-3, 0.0):
         agent = RLPrompt("repaired", policy_lm=policy_lm, learning_rate=rate, steps=12, explore=1.0)
         agent.learn(make(), seed=0)
-        asked[rate] = list(agent.past)
+        asked[rate] = list(agent.past.rewards)
     assert asked[1e-3] == asked[0.0] and len(asked[0.0]) > 100
     words = np.bincount(np.ravel(asked[0.0]))
     assert words.max() < 0.1 * words.sum()

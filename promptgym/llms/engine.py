@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from promptgym.llms.head import HeadTap, gather_logprobs
-from promptgym.llms.kv import Prefix, PrefixTable
+from promptgym.llms.kv import Prefix, PrefixTable, Scratch
 from promptgym.llms.prefix import (
     WORTH_KEEPING,
     Entry,
@@ -66,6 +66,7 @@ class CausalEngine:
         self.shares = kv_cache_bytes > 0
         self._bytes_per_token = 0
         self._table: PrefixTable | None = None
+        self._scratch = Scratch()
         half = next(model.parameters()).dtype != torch.float32
         self._probe(0.25 if half else 2e-4)
 
@@ -251,7 +252,8 @@ class CausalEngine:
         keeps = any(item.keep for item in items)
         if padded:
             rows = [(item.source, item.start) for item in items]
-            inputs["past_key_values"] = self._table_of(rows).cache(rows)
+            scratch = None if keeps else self._scratch
+            inputs["past_key_values"] = self._table_of(rows).cache(rows, scratch)
         if not padded and not keeps:
             inputs["use_cache"] = False
         if columns is None:

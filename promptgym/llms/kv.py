@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -38,16 +39,40 @@ class PrefixTable:
         """Whether all of these are in the table."""
         return all((id(entry), tokens) in self._places for entry, tokens in prefixes)
 
-    def cache(self, rows: Sequence[Prefix]) -> DynamicCache:
-        """Return a cache in which every row has its prefix, padded to the longest of them."""
+    def cache(self, rows: Sequence[Prefix], scratch: Scratch | None = None) -> DynamicCache:
+        """Return a cache in which every row has its prefix, padded to the longest of them.
+
+        Args:
+            rows: the prefix of each.
+            scratch: memory that all layers share; then a layer's key/values are gone when the next
+                one is computed. None gives each its own.
+        """
         places = [self._places[id(entry), tokens] for entry, tokens in rows]
         index = torch.tensor(places, device=self.kv.device)
         longest = max(tokens for _, tokens in rows)
         cache = DynamicCache()
         cache.layers = [
-            PrefixLayer(keys, values, index) for keys, values in self.kv[..., :longest, :]
+            PrefixLayer(keys, values, index, scratch) for keys, values in self.kv[..., :longest, :]
         ]
         return cache
+
+
+class Scratch:
+    """Memory for the keys and for the values of one layer, used again and again.
+
+    Fresh memory costs more than the copy: the system hands it out page by page.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._sides: dict[int, torch.Tensor] = {}
+
+    def take(self, side: int, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+        """Return memory of a shape, of the type and on the device of a tensor."""
+        size = math.prod(shape)
+        if side not in self._sides or self._sides[side].numel() < size:
+            self._sides[side] = like.new_empty(size)
+        return self._sides[side][:size].view(shape)
 
 
 class PrefixLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typed throughout
@@ -57,19 +82,26 @@ class PrefixLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not ty
     and what a layer reads is still in the processor's cache.
     """
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, rows: torch.Tensor) -> None:
+    def __init__(
+        self,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        rows: torch.Tensor,
+        scratch: Scratch | None = None,
+    ) -> None:
         """Take the different prefixes.
 
         Args:
             keys: shape (prefixes, heads, tokens, width).
             values: as `keys`.
             rows: which prefix each row has, shape (B,).
+            scratch: where the rows are filled; None for new memory.
         """
         super().__init__()
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
         self._tables: tuple[torch.Tensor, torch.Tensor] | None = (keys, values)
-        self._rows = rows
+        self._rows, self._scratch = rows, scratch
         self._filled = keys.shape[-2]
 
     def update(
@@ -80,8 +112,12 @@ class PrefixLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not ty
             self._filled += key_states.shape[-2]
             keys, values = super().update(key_states, value_states)
             return keys, values
-        self.keys = _joined(self._tables[0], self._rows, key_states)
-        self.values = _joined(self._tables[1], self._rows, value_states)
+        self.keys, self.values = (
+            self._joined(side, table, new)
+            for side, (table, new) in enumerate(
+                zip(self._tables, (key_states, value_states), strict=True)
+            )
+        )
         self._filled += key_states.shape[-2]
         self._tables = None
         return self.keys, self.values
@@ -90,13 +126,14 @@ class PrefixLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not ty
         """Return the tokens that every row has, padding included."""
         return self._filled
 
-
-def _joined(table: torch.Tensor, rows: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    """Return the prefixes of rows with what is new behind them."""
-    if torch.compiler.is_compiling():
-        return torch.cat([table.index_select(0, rows), new], dim=2)
-    filled = table.shape[2]
-    side = new.new_empty(len(rows), table.shape[1], filled + new.shape[2], table.shape[3])
-    torch.index_select(table, 0, rows, out=side[:, :, :filled])
-    side[:, :, filled:] = new
-    return side
+    def _joined(self, side: int, table: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        """Return the prefixes of rows with what is new behind them."""
+        if torch.compiler.is_compiling():
+            return torch.cat([table.index_select(0, self._rows), new], dim=2)
+        filled = table.shape[2]
+        shape = (len(self._rows), table.shape[1], filled + new.shape[2], table.shape[3])
+        scratch = self._scratch
+        out = new.new_empty(shape) if scratch is None else scratch.take(side, shape, new)
+        torch.index_select(table, 0, self._rows, out=out[:, :, :filled])
+        out[:, :, filled:] = new
+        return out
