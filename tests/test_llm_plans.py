@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from llm_models import sentence
 
 from promptgym.llms import load_model
+from promptgym.llms.kv import PrefixTable, Scratch
 from promptgym.llms.pieces import PieceTokenizer
-from promptgym.llms.prefix import PrefixStore, key_of, pack, plan_groups
+from promptgym.llms.prefix import Entry, PrefixStore, key_of, pack, plan_groups
+from promptgym.llms.transformers_common import batch_tokens_for
 
 # --- tokens -----------------------------------------------------------------------------------
 
@@ -120,3 +122,41 @@ def test_packing_loses_nothing_and_keeps_to_its_budget(lengths: list[int], budge
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget
+
+
+# --- key/values of prefixes -------------------------------------------------------------------
+
+
+def entry(tokens: int, seed: int) -> Entry:
+    drawn = torch.Generator().manual_seed(seed)
+    kv = torch.randn(3, 2, 2, tokens, 4, generator=drawn)  # layers, sides, heads, tokens, width
+    return Entry(key_of(list(range(tokens))), kv)
+
+
+@pytest.mark.parametrize("scratch", [None, Scratch()])
+def test_rows_of_a_batch_get_their_prefixes_and_what_is_new(scratch: Scratch | None) -> None:
+    long, short = entry(5, 0), entry(3, 1)
+    table = PrefixTable([(long, 5), (short, 3), (long, 2)])
+    assert table.holds([(short, 3), (long, 5)]) and not table.holds([(short, 2)])
+    for rows in ([(short, 3), (long, 5), (short, 3)], [(long, 2), (short, 3)]):
+        longest = max(tokens for _, tokens in rows)
+        cache = table.cache(rows, scratch)
+        for number, layer in enumerate(cache.layers):
+            new = torch.randn(2, len(rows), 2, 4, 4)
+            for side, found in enumerate(layer.update(new[0], new[1])):
+                assert found.shape == (len(rows), 2, longest + 4, 4)
+                assert torch.equal(found[:, :, longest:], new[side])
+                for row, (source, tokens) in zip(found, rows, strict=True):
+                    assert torch.equal(row[:, :tokens], source.kv[number, side, :, :tokens])
+                    assert not row[:, tokens:longest].any()
+
+
+def test_wide_models_take_larger_batches_on_a_processor() -> None:
+    class Wide:
+        def get_input_embeddings(self) -> torch.nn.Embedding:
+            return torch.nn.Embedding(2, 512)
+
+    tiny: Any = load_model("tiny")
+    assert tiny.batch_tokens == 3072
+    assert batch_tokens_for(Wide(), torch.device("cpu")) == 8192
+    assert batch_tokens_for(Wide(), torch.device("cuda")) == 32768

@@ -44,8 +44,9 @@ class TransformersOptions:
         revision: branch, tag or commit on the Hub; None is the main branch.
         attention: implementation in transformers; "auto" is "sdpa" where the architecture has it,
             else "eager".
-        batch_tokens: tokens of one forward pass; None is 3,072 on a CPU (larger ones leave the
-            processor's cache) and 32,768 elsewhere.
+        batch_tokens: tokens of one forward pass; None is 3,072 on a CPU for small models (larger
+            batches leave the processor's cache), 8,192 for those of a width of 512 or more (whose
+            weights do not fit in it anyway) and 32,768 elsewhere.
         kv_cache_mb: memory for the key/values of prefixes that recur; 0 keeps none.
         normalize: labels of several tokens: "none" (sum of log-probabilities), per "tokens" or
             per "characters".
@@ -127,8 +128,7 @@ class TransformersModel(ABC):
         self.name = f"{spec}@{identity}{dtype}"
         self.mask_token: str = ""
         self.device = next(model.parameters()).device
-        on_cpu = self.device.type == "cpu"
-        self.batch_tokens = options.batch_tokens or (3072 if on_cpu else 32768)
+        self.batch_tokens = options.batch_tokens or batch_tokens_for(model, self.device)
         self.max_length = max_length_of(model, tokenizer)
         self.special_tokens = int(tokenizer.num_special_tokens_to_add(False))
         sample = tokenizer("a")["input_ids"]
@@ -196,6 +196,14 @@ class TransformersModel(ABC):
     @abstractmethod
     def generate(self, texts: Sequence[str], sampling: Sampling) -> list[Completion]:
         """Continue every text."""
+
+
+def batch_tokens_for(model: Any, device: torch.device) -> int:
+    """Return the default tokens of a forward pass, see `TransformersOptions`."""
+    if device.type != "cpu":
+        return 32768
+    width: int = model.get_input_embeddings().weight.shape[1]
+    return 3072 if width < 512 else 8192
 
 
 def max_length_of(model: Any, tokenizer: Any) -> int | None:
