@@ -22,23 +22,15 @@ past learned again, by self-imitation (Oh et al. 2018).
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import nn
 
-from promptgym.agents.agent import check_draws, configured
-from promptgym.agents.base import PolicyAgent
-from promptgym.agents.checkpoint import (
-    Tensors,
-    load_optimizer,
-    of_prefix,
-    optimizer_tensors,
-    with_prefix,
-)
+from promptgym.agents.agent import configured
 from promptgym.agents.collapse import batch_statistics
+from promptgym.agents.frozen_writer import Actions, Adaptor, Rollout
 from promptgym.agents.mappo import (
     advantages,
     clipped_policy_loss,
@@ -46,27 +38,16 @@ from promptgym.agents.mappo import (
     imitation_loss,
 )
 from promptgym.agents.multi_prompter_config import PRESETS, MultiPrompterConfig
-from promptgym.agents.replay import PastPrompts
-from promptgym.agents.rlprompt_policy import (
-    Adaptor,
-    Rollout,
-    load_policy_lm,
-    token_actions,
-    word_actions,
-)
-from promptgym.agents.team_policy import AGENT, Critics, TeamPolicy, load_team, save_team
-from promptgym.errors import PromptGymError
+from promptgym.agents.team_policy import Critics, TeamPolicy
+from promptgym.agents.writing import WritingAgent
 from promptgym.problem import Problem
-from promptgym.prompts import Prompt
-from promptgym.rewards.stabilizers import make_stabilizer
-from promptgym.search import Selection
 from promptgym.types import JSON, FloatArray
 
 
-class MultiPrompter(PolicyAgent):
+class MultiPrompter(WritingAgent[TeamPolicy]):
     """MultiPrompter as an agent: `learn`, `predict`, `save`, `load`, `optimize`."""
 
-    name: ClassVar[str] = AGENT
+    name: ClassVar[str] = "multi_prompter"
     config: MultiPrompterConfig
 
     def __init__(self, preset: str = "default", **options: Any) -> None:
@@ -75,65 +56,50 @@ class MultiPrompter(PolicyAgent):
         Raises:
             ConfigError: for an unknown preset or option.
         """
+        super().__init__()
         self.config = configured(self.name, PRESETS, preset, options)
-        self._policy: TeamPolicy | None = None
-        self._start = Prompt("")
-
-    @property
-    def policy(self) -> TeamPolicy:
-        """The prompters; raises PromptGymError before `learn` or `load`."""
-        if self._policy is None:
-            raise PromptGymError("this agent has no policy yet: call learn, optimize or load")
-        return self._policy
 
     @property
     def length(self) -> int:
         """Words of a whole prompt."""
         return self.config.prompters * self.config.tokens
 
-    def _build(self, problem: Problem, seed: int) -> None:
-        """Make policies, critics, optimizer, generator and replay memory anew."""
+    def _make_policy(
+        self, backend: Any, actions: Actions, generator: torch.Generator
+    ) -> TeamPolicy:
+        """Return the frozen model with an adaptor a prompter."""
         c = self.config
-        backend = load_policy_lm(c.policy_lm, problem)
-        rows, size = backend.model.get_output_embeddings().weight.shape
-        if c.vocabulary == "problem":
-            actions = word_actions(backend.tokenizer, problem.vocabulary)
-        else:
-            actions = token_actions(backend.tokenizer, rows)
-        drawing = torch.Generator().manual_seed(seed)
+        size = backend.model.get_output_embeddings().weight.shape[1]
         heads = [
-            Adaptor(size, c.hidden, gains=c.gains, biases=(0.0, 0.0), generator=drawing)
+            Adaptor(size, c.hidden, gains=c.gains, biases=(0.0, 0.0), generator=generator)
             for _ in range(c.prompters)
         ]
-        self._policy = TeamPolicy(backend, actions, heads, c.tokens, c.source)
+        return TeamPolicy(backend, actions, heads, c.tokens, c.source)
+
+    def _make_optimizer(self, generator: torch.Generator) -> torch.optim.Optimizer:
+        """Make the critics; return Adam on all networks."""
+        c = self.config
         count = 1 if c.critic == "central" else c.prompters
-        self.critics = Critics(count, size, self.length, c.critic_hidden, drawing)
+        self.critics = Critics(count, self.policy.size, self.length, c.critic_hidden, generator)
         self.critics.to(self.policy.device)
-        self.generator = torch.Generator(self.policy.device).manual_seed(seed)
         groups = [
             {"params": list(self.policy.heads.parameters()), "lr": c.learning_rate},
             {"params": list(self.critics.parameters()), "lr": c.critic_rate},
         ]
-        self.optimizer = torch.optim.Adam(groups, eps=1e-5)  # MAPPO's epsilon
-        self.stabilizer = make_stabilizer(c.stabilizer)
-        self.past = PastPrompts()
-        self._start = problem.initial_prompt
+        return torch.optim.Adam(groups, eps=1e-5)  # MAPPO's epsilon
 
-    def _train_step(self, problem: Problem, selection: Selection | None) -> None:
-        """Sample a batch, have it scored, update; look at the greedy prompt now and then."""
+    def _networks(self) -> dict[str, nn.Module]:
+        """Return policies and critics."""
+        return {"policy": self.policy, "critics": self.critics}
+
+    def _learn_from(
+        self, problem: Problem, rollout: Rollout, rewards: FloatArray, uniform: bool
+    ) -> JSON:
+        """Learn from a batch, with the entropy's weight of this part of the budget."""
         c = self.config
-        self._drawn = self.generator.get_state()
-        uniform = self._progress(problem) < c.explore
-        rollout = self.policy.rollout(c.batch, self.length, self.generator, uniform=uniform)
-        rewards = self._ask(problem, selection, self._prompts(rollout.actions))
-        if c.greedy_every and self.step % c.greedy_every == 0:
-            self._ask(problem, selection, [p for p in self.predict() if p not in self.known])
-        self._updating = True
         weight = c.entropy * (c.entropy_end / c.entropy) ** self._progress(problem)
         row = self._update(rollout, rewards, uniform, weight)
-        statistics = batch_statistics(rollout.actions.tolist(), rewards, row.pop("entropy"))
-        self._drawn = self.generator.get_state()
-        self._end_step(problem, {**row, **statistics})
+        return row | batch_statistics(rollout.actions.tolist(), rewards, row["entropy"])
 
     def _update(self, rollout: Rollout, rewards: FloatArray, uniform: bool, entropy: float) -> JSON:
         """Learn from a batch in several passes; return statistics of the first.
@@ -211,58 +177,6 @@ class MultiPrompter(PolicyAgent):
         self.past.add(actions, rewards)
         again, known = self.past.draw(c.replay * c.epochs, c.replay_temperature, self.generator)
         return torch.split(again, c.replay), known
-
-    def predict(self, n: int = 1, *, greedy: bool = True, seed: int = 0) -> list[Prompt]:
-        """Return prompts of the team: its likeliest one, or `n` samples."""
-        check_draws(n)
-        if greedy:
-            return self._prompts(self.policy.rollout(1, self.length, None).actions) * n
-        generator = torch.Generator(self.policy.device).manual_seed(seed)
-        return self._prompts(self.policy.rollout(n, self.length, generator).actions)
-
-    def _prompts(self, actions: torch.Tensor) -> list[Prompt]:
-        """Return the prompts of actions (B, T); demonstrations and system stay the start's."""
-        return [replace(self._start, instruction=text) for text in self.policy.texts(actions)]
-
-    def _get_state(self) -> tuple[Tensors, JSON]:
-        """Return weights, optimizer, generator, replay memory and stabilizer."""
-        tensors = {
-            **with_prefix("policy", self.policy.state_dict()),
-            **with_prefix("critics", self.critics.state_dict()),
-            **with_prefix("optimizer", optimizer_tensors(self.optimizer)),
-            "generator": self._drawn,
-            **self.past.get_state(self.length),
-        }
-        return tensors, {"stabilizer": self.stabilizer.get_state()}
-
-    def _set_state(self, tensors: Tensors, state: JSON) -> None:
-        """Take them back."""
-        self.policy.load_state_dict(of_prefix("policy", tensors))
-        self.critics.load_state_dict(of_prefix("critics", tensors))
-        load_optimizer(self.optimizer, of_prefix("optimizer", tensors))
-        self.generator.set_state(tensors["generator"])
-        self.stabilizer.set_state(state["stabilizer"])
-        self.past.set_state(tensors)
-
-    def save(self, folder: str | Path) -> None:
-        """Write the policies: `policy.json` and `policy.safetensors`."""
-        save_team(Path(folder), self.policy, asdict(self.config), self._start)
-
-    @classmethod
-    def load(cls, folder: str | Path, model: Any = None) -> MultiPrompter:
-        """Return an agent with saved policies.
-
-        Args:
-            folder: what `save` wrote.
-            model: the policies' language model; None loads what `policy_lm` names.
-
-        Raises:
-            ConfigError: if they were trained on another language model.
-        """
-        agent = cls()
-        agent._policy, options, agent._start = load_team(Path(folder), model)
-        agent.config = MultiPrompterConfig(**options)
-        return agent
 
 
 def chosen(logits: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:

@@ -21,136 +21,71 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from promptgym.agents.agent import check_draws, configured
-from promptgym.agents.base import PolicyAgent
-from promptgym.agents.checkpoint import (
-    Tensors,
-    load_optimizer,
-    of_prefix,
-    optimizer_tensors,
-    with_prefix,
-)
+from promptgym.agents.agent import configured
 from promptgym.agents.collapse import batch_statistics
-from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, check_ranges
-from promptgym.agents.replay import PastPrompts
-from promptgym.agents.rlprompt_policy import (
-    Adaptor,
-    PolicyLM,
-    Rollout,
-    load_policy,
-    load_policy_lm,
-    save_policy,
-    token_actions,
-    word_actions,
-)
+from promptgym.agents.frozen_writer import Actions, Adaptor, Rollout
+from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range
+from promptgym.agents.rlprompt_policy import PolicyLM
 from promptgym.agents.soft_q import soft_q_loss
-from promptgym.errors import ConfigError, PromptGymError
+from promptgym.agents.writing import WritingAgent, WritingConfig
+from promptgym.errors import ConfigError
 from promptgym.problem import Problem
-from promptgym.prompts import Prompt
-from promptgym.rewards.stabilizers import make_stabilizer
-from promptgym.search import Selection
 from promptgym.types import JSON, FloatArray
-
-COUNTS = ("steps", "batch", "length", "hidden", "updates", "log_every", "checkpoint_every")
-AMOUNTS = ("learning_rate", "gains", "top_k", "replay", "patience", "greedy_every")
 
 
 @dataclass(frozen=True)
-class RLPromptConfig:
-    """Hyperparameters; the defaults are the paper's, from its released code (`fsc_config.yaml`).
+class RLPromptConfig(WritingConfig):
+    """Hyperparameters beside the shared ones; defaults are the released code's (`fsc_config.yaml`).
+
+    Published, too: no exploration, no replay, no memory; the stabilizer is a z-score over the
+    batch, then [0, 1] onto [0, 5], that is 5 z; the policy is distilgpt2.
 
     Attributes:
-        steps: updates at most; the budget may end training earlier.
-        batch: prompts a step.
         length: words of a prompt.
-        learning_rate: of Adam.
         clip: largest gradient norm.
-        hidden: hidden units of the MLP.
-        gains: Xavier-uniform gain of its first and second layer.
-        biases: initial bias of both.
+        biases: initial bias of the MLP's first and second layer.
         top_k: sample among the k likeliest words; 0 among all.
-        explore: share of the budget over which all words are alike likely, whatever has been
-            learned; published: 0.
         tau: Polyak rate of the target network, moved at every update.
-        stabilizer: what is done to a batch's rewards, see `promptgym.rewards.stabilizers`;
-            published: z-score over the batch, then [0, 1] onto [0, 5], that is 5 z.
         centre: take soft values against a uniform prior, V - ln A for A words.
         reversed_halves: weight c of the forward losses, 1 - c of the same with online and target
             network exchanged; None leaves the reversed ones out, as the released code does.
         updates: steps of Adam on every batch; those after the first see replayed prompts only.
-        replay: how many earlier prompts join each of them, off-policy; 0 is on-policy. Their
-            rewards are known and cost no query.
-        replay_temperature: they are drawn with probability ~ exp(R / (temperature * std R)), over
-            all prompts so far.
+        replay: how many earlier prompts join each of them, off-policy; 0 is on-policy.
         sharpen: rewards count so many times more at the end of the budget than at its start, rising
             linearly: soft Q-learning keeps an entropy of its own. Published: 1.
-        memory: do not ask again for prompts whose reward is known; published: False.
-        patience: with memory, training ends after so many steps without a new prompt.
-        vocabulary: "policy": all tokens of the policy's tokenizer but special ones; "problem": the
-            problem's words that are single tokens of it.
-        policy_lm: "target" for the problem's own, or what `load_model` takes (paper: distilgpt2).
-        source: text before the prompt; "" for the policy's first token (the released code's
-            "<|endoftext|>", with GPT-2).
-        greedy_every: steps between two looks at the greedy prompt (asked if it is a new one).
-        log_every: steps between two rows of the statistics kept in the result.
-        checkpoint_every: steps between two checkpoints.
     """
 
-    steps: int = 12_000
-    batch: int = 16
+    agent: ClassVar[str] = "rlprompt"
+    ranges: ClassVar[Mapping[Range, tuple[str, ...]]] = {
+        COUNT: ("length", "updates"),
+        NOT_NEGATIVE: ("top_k",),
+        POSITIVE: ("clip", "sharpen"),
+        SHARE: ("tau", "reversed_halves"),
+    }
+
     length: int = 5
-    learning_rate: float = 5e-5
     clip: float = 5.0
-    hidden: int = 2048
-    gains: tuple[float, float] = (1e-4, 1e-4)
     biases: tuple[float, float] = (-1e-4, -1e-4)
     top_k: int = 256
-    explore: float = 0.0
     tau: float = 0.001
-    stabilizer: tuple[str | dict[str, Any], ...] = ("batch_z", "affine")
     centre: bool = False
     reversed_halves: float | None = None
     updates: int = 1
-    replay: int = 0
-    replay_temperature: float = 1.0
     sharpen: float = 1.0
-    memory: bool = False
-    patience: int = 50
-    vocabulary: Literal["policy", "problem"] = "policy"
-    policy_lm: str = "tiny"
-    source: str = ""
-    greedy_every: int = 10
-    log_every: int = 10
-    checkpoint_every: int = 100
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work; take the lists that JSON has for tuples."""
-        for name in ("gains", "biases", "stabilizer"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_ranges(
-            "rlprompt",
-            self,
-            {
-                COUNT: COUNTS,
-                NOT_NEGATIVE: AMOUNTS,
-                POSITIVE: ("clip", "replay_temperature", "sharpen"),
-                SHARE: ("explore", "tau", "reversed_halves"),
-            },
-        )
+        super().__post_init__()
+        object.__setattr__(self, "biases", tuple(self.biases))
         if self.updates > 1 and not self.replay:
             raise ConfigError("rlprompt: updates after the first need replay, which is 0")
-        if self.vocabulary not in ("policy", "problem"):
-            raise ConfigError(
-                f"rlprompt: vocabulary must be 'policy' or 'problem', got {self.vocabulary!r}"
-            )
-        make_stabilizer(self.stabilizer)
 
 
 PRESETS: dict[str, RLPromptConfig] = {
@@ -172,7 +107,7 @@ PRESETS: dict[str, RLPromptConfig] = {
 }
 
 
-class RLPrompt(PolicyAgent):
+class RLPrompt(WritingAgent[PolicyLM]):
     """RLPrompt as an agent: `learn`, `predict`, `save`, `load`, `optimize`."""
 
     name: ClassVar[str] = "rlprompt"
@@ -184,53 +119,37 @@ class RLPrompt(PolicyAgent):
         Raises:
             ConfigError: for an unknown preset or option.
         """
+        super().__init__()
         self.config = configured(self.name, PRESETS, preset, options)
-        self._policy: PolicyLM | None = None
-        self._start = Prompt("")
 
     @property
-    def policy(self) -> PolicyLM:
-        """The policy; raises PromptGymError before `learn` or `load`."""
-        if self._policy is None:
-            raise PromptGymError("this agent has no policy yet: call learn, optimize or load")
-        return self._policy
+    def length(self) -> int:
+        """Words of a prompt."""
+        return self.config.length
 
-    def _build(self, problem: Problem, seed: int) -> None:
-        """Make policy, optimizer, generator and replay memory anew."""
+    @property
+    def top_k(self) -> int:
+        """Words among which the next one is drawn; 0 for all."""
+        return self.config.top_k
+
+    def _make_policy(self, backend: Any, actions: Actions, generator: torch.Generator) -> PolicyLM:
+        """Return the frozen model with one adaptor."""
         c = self.config
-        backend = load_policy_lm(c.policy_lm, problem)
-        if c.vocabulary == "problem":
-            actions = word_actions(backend.tokenizer, problem.vocabulary)
-        else:
-            rows = backend.model.get_output_embeddings().weight.shape[0]
-            actions = token_actions(backend.tokenizer, rows)
         size = backend.model.get_output_embeddings().weight.shape[1]
-        drawing = torch.Generator().manual_seed(seed)
-        adaptor = Adaptor(size, c.hidden, gains=c.gains, biases=c.biases, generator=drawing)
-        self._policy = PolicyLM(backend, actions, adaptor, c.source)
-        self.generator = torch.Generator(self.policy.device).manual_seed(seed)
-        self.optimizer = torch.optim.Adam(self.policy.adaptor.parameters(), lr=c.learning_rate)
-        self.stabilizer = make_stabilizer(c.stabilizer)
-        self.past = PastPrompts()
-        self._start = problem.initial_prompt
+        adaptor = Adaptor(size, c.hidden, gains=c.gains, biases=c.biases, generator=generator)
+        return PolicyLM(backend, actions, adaptor, c.source)
 
-    def _train_step(self, problem: Problem, selection: Selection | None) -> None:
-        """Sample a batch, have it scored, update once; look at the greedy prompt now and then."""
-        c = self.config
-        self._drawn = self.generator.get_state()
-        uniform = self._progress(problem) < c.explore
-        rollout = self.policy.rollout(
-            c.batch, c.length, self.generator, top_k=c.top_k, uniform=uniform
-        )
-        rewards = self._ask(problem, selection, self._prompts(rollout.actions))
-        if c.greedy_every and self.step % c.greedy_every == 0:
-            self._ask(problem, selection, [p for p in self.predict() if p not in self.known])
-        self._updating = True
-        weight = 1.0 + (c.sharpen - 1.0) * self._progress(problem)
+    def _make_optimizer(self, generator: torch.Generator) -> torch.optim.Optimizer:
+        """Return Adam on the adaptor."""
+        return torch.optim.Adam(self.policy.adaptor.parameters(), lr=self.config.learning_rate)
+
+    def _learn_from(
+        self, problem: Problem, rollout: Rollout, rewards: FloatArray, uniform: bool
+    ) -> JSON:
+        """Learn from a batch, uniform or not: soft Q-learning may learn off-policy."""
+        weight = 1.0 + (self.config.sharpen - 1.0) * self._progress(problem)
         loss, entropy = self._update(rollout, rewards, weight)
-        row = self._statistics(problem, rollout, rewards, loss, entropy)
-        self._drawn = self.generator.get_state()
-        self._end_step(problem, row)
+        return self._statistics(problem, rollout, rewards, loss, entropy)
 
     def _update(self, rollout: Rollout, rewards: FloatArray, weight: float) -> tuple[float, float]:
         """Learn from a batch; return the first loss and the policy's entropy (nats a word).
@@ -298,55 +217,3 @@ class RLPrompt(PolicyAgent):
             warnings.warn(message, stacklevel=2)
         statistics = batch_statistics(rollout.actions.tolist(), rewards, entropy)
         return {"loss": loss, "active": active, **statistics}
-
-    def predict(self, n: int = 1, *, greedy: bool = True, seed: int = 0) -> list[Prompt]:
-        """Return prompts of the policy: its likeliest one, or `n` samples of softmax(Q)."""
-        check_draws(n)
-        if greedy:
-            rollout = self.policy.rollout(1, self.config.length, None)
-            return self._prompts(rollout.actions) * n
-        generator = torch.Generator(self.policy.device).manual_seed(seed)
-        rollout = self.policy.rollout(n, self.config.length, generator, top_k=self.config.top_k)
-        return self._prompts(rollout.actions)
-
-    def _prompts(self, actions: torch.Tensor) -> list[Prompt]:
-        """Return the prompts of actions (B, T); demonstrations and system stay the start's."""
-        return [replace(self._start, instruction=text) for text in self.policy.texts(actions)]
-
-    def _get_state(self) -> tuple[Tensors, JSON]:
-        """Return weights, optimizer, generator, replay memory and stabilizer."""
-        tensors = {
-            **with_prefix("policy", self.policy.state_dict()),
-            **with_prefix("optimizer", optimizer_tensors(self.optimizer)),
-            "generator": self._drawn,
-            **self.past.get_state(self.config.length),
-        }
-        return tensors, {"stabilizer": self.stabilizer.get_state()}
-
-    def _set_state(self, tensors: Tensors, state: JSON) -> None:
-        """Take them back."""
-        self.policy.load_state_dict(of_prefix("policy", tensors))
-        load_optimizer(self.optimizer, of_prefix("optimizer", tensors))
-        self.generator.set_state(tensors["generator"])
-        self.stabilizer.set_state(state["stabilizer"])
-        self.past.set_state(tensors)
-
-    def save(self, folder: str | Path) -> None:
-        """Write the policy: `policy.json` and `policy.safetensors`."""
-        save_policy(Path(folder), self.policy, asdict(self.config), self._start)
-
-    @classmethod
-    def load(cls, folder: str | Path, model: Any = None) -> RLPrompt:
-        """Return an agent with a saved policy.
-
-        Args:
-            folder: what `save` wrote.
-            model: the policy's language model; None loads what `policy_lm` names.
-
-        Raises:
-            ConfigError: if the policy was trained on another language model.
-        """
-        agent = cls()
-        agent._policy, options, agent._start = load_policy(Path(folder), model)
-        agent.config = RLPromptConfig(**options)
-        return agent

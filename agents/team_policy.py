@@ -6,20 +6,12 @@ prompt so far and a step costs one pass of the model.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from promptgym.agents.checkpoint import read_policy, write_policy
-from promptgym.agents.rlprompt_policy import Actions, Adaptor, FrozenWriter
-from promptgym.errors import ConfigError
-from promptgym.llms import load_model
-from promptgym.prompts import Prompt
-from promptgym.types import JSON
-
-AGENT = "multi_prompter"
+from promptgym.agents.frozen_writer import Actions, Adaptor, FrozenWriter
 
 
 class TeamPolicy(FrozenWriter):
@@ -32,6 +24,11 @@ class TeamPolicy(FrozenWriter):
         super().__init__(backend, actions, source)
         self.heads = nn.ModuleList(heads).to(self.device)
         self.tokens = tokens
+
+    @property
+    def trained(self) -> nn.ModuleList:
+        """The adaptors."""
+        return self.heads
 
     def logits_at(self, states: torch.Tensor, place: int) -> torch.Tensor:
         """Return the logits of whoever writes the word at a place."""
@@ -85,46 +82,3 @@ class Critics(nn.Module):
         parts = torch.split(whole, self.length // len(self.nets), dim=1)
         values = [net(part)[..., 0] for net, part in zip(self.nets, parts, strict=True)]
         return torch.cat(values, dim=1)
-
-
-def save_team(folder: Path, policy: TeamPolicy, options: JSON, start: Prompt) -> None:
-    """Write the heads, and what the policy is."""
-    about = {
-        "lm": policy.lm_name,
-        "options": options,
-        "start": start.to_json(),
-        "ids": policy.actions.ids,
-        "words": policy.actions.words,
-    }
-    write_policy(folder, AGENT, policy.state_dict(), about)
-
-
-def load_team(folder: Path, backend: Any = None) -> tuple[TeamPolicy, JSON, Prompt]:
-    """Return what `save_team` was given.
-
-    Raises:
-        ConfigError: without a backend where policy_lm is "target", or with another one; or if the
-            folder holds the policy of another agent, or none.
-    """
-    weights, about = read_policy(folder, AGENT)
-    options = about["options"]
-    if backend is None:
-        if options["policy_lm"] == "target":
-            raise ConfigError(
-                f"{folder}: this policy writes with its problem's own model ({about['lm']}); "
-                "give it as model=..."
-            )
-        backend = load_model(options["policy_lm"])
-    if backend.name != about["lm"]:
-        raise ConfigError(f"{folder}: trained on {about['lm']!r}, got {backend.name!r}")
-    words = None if about["words"] is None else tuple(about["words"])
-    hidden, size = weights["heads.0.first.weight"].shape
-    nothing = torch.Generator()
-    heads = [
-        Adaptor(size, hidden, gains=(1.0, 1.0), biases=(0.0, 0.0), generator=nothing)
-        for _ in range(options["prompters"])
-    ]
-    actions = Actions(tuple(about["ids"]), words)
-    policy = TeamPolicy(backend, actions, heads, options["tokens"], options["source"])
-    policy.load_state_dict(weights)
-    return policy, options, Prompt.of(about["start"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,7 @@ from gymnasium import spaces
 from promptgym.envs.mdp import Action, Observation, PromptState, allowed, padded
 from promptgym.envs.outcome import Outcome
 from promptgym.envs.prompt_edit import PromptEdit
-from promptgym.envs.team import TeamMDP, check_team
-from promptgym.envs.vocabulary import Level
-from promptgym.problem import Problem
+from promptgym.envs.team import TeamMDP
 from promptgym.types import BoolArray
 
 EDITOR, CRITIC = 0, 1
@@ -27,37 +25,13 @@ class EditorCritic(PromptEdit, TeamMDP):
     A proposal is not scored: the critic decides on what it sees, and a rejection costs no query.
     """
 
-    def __init__(
-        self,
-        problem: Problem,
-        *,
-        max_cycles: int | None = None,
-        horizon: int = 8,
-        max_words: int | None = None,
-        min_words: int = 1,
-        swap: bool = False,
-        max_demonstrations: int | None = None,
-        start: Literal["initial", "manual"] = "initial",
-        level: Level = "word",
-    ) -> None:
-        """Set the spaces; see `MultiPrompter` and `PromptEdit` for the arguments.
+    agents = ("editor_0", "critic_0")
+    max_cycles = None  # `horizon` is how many actions each has
 
-        Raises:
-            ConfigError: for arguments that mean nothing, or start prompts that do not fit.
-        """
-        super().__init__(
-            problem,
-            horizon=horizon,
-            max_words=max_words,
-            min_words=min_words,
-            swap=swap,
-            max_demonstrations=max_demonstrations,
-            start=start,
-            level=level,
-        )
-        self.agents, self.max_cycles = ("editor_0", "critic_0"), max_cycles
-        check_team(self.agents, max_cycles)
-        self.verdict = spaces.Discrete(2)
+    def _set_spaces(self) -> None:
+        """Let all see the proposal, too."""
+        super()._set_spaces()
+        self.verdict = spaces.Discrete(2)  # of its own: a space has a random generator
         ids = self.vocabulary.n_ids - 1
         box: dict[str, spaces.Space[Any]] = {
             **self.observation_space.spaces,

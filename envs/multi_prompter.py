@@ -121,9 +121,9 @@ class MultiPrompter(TeamEnv):
     - Termination: that of the single-agent environment; for editor and critic after `horizon`
       rounds, or when a stop is accepted.
     - Truncation: the budget is spent (`info["budget_exhausted"]`) or each call for the prompt
-      failed (`info["score_failed"]`), and the reward 0.0 of that step is not a score; or each agent
-      has had `max_cycles` actions. A `max_cycles` below `tokens` shortens the turns to it; then the
-      prompt is never finished, and not scored.
+      failed (`info["score_failed"]`), and the reward 0.0 of that step is not a score; or each
+      prompter has had `max_cycles` actions. A `max_cycles` below `tokens` shortens the turns to it;
+      then the prompt is never finished, and not scored.
 
     ## Information
 
@@ -138,7 +138,7 @@ class MultiPrompter(TeamEnv):
     | `scenario` | "turns" | "turns" or "editor-critic" |
     | `prompters` | 2 | how many (turns) |
     | `tokens` | 5 | units of each sub-prompt (turns) |
-    | `max_cycles` | None | actions an agent has; None for no limit |
+    | `max_cycles` | None | actions an agent has (turns); None for no limit |
 
     and those of `PromptToken-v0` but `length`, or of `PromptEdit-v0`, of the problem and the shell
     (see `promptgym.envs.factory`).

@@ -66,14 +66,6 @@ class TeamMDP(PromptMDP, ABC):
         return self.max_cycles is not None and state.step >= self.max_cycles * len(self.agents)
 
 
-def check_team(names: tuple[str, ...], max_cycles: int | None) -> None:
-    """Refuse a team of nobody, and a limit that lets nobody act."""
-    if not names:
-        raise ConfigError("a team needs at least one agent, got 0")
-    if max_cycles is not None and max_cycles < 1:
-        raise ConfigError(f"max_cycles must be at least 1 or None, got {max_cycles}")
-
-
 def sample_mask(space: spaces.Space[Any], mask: BoolArray) -> SampleMask:
     """Return a flat mask as `space.sample(mask)` takes it: int8, one array a head."""
     whole = mask.astype(np.int8)

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from promptgym.envs.mdp import Action, Observation, PromptState, padded
 from promptgym.envs.outcome import Outcome
 from promptgym.envs.prompt_token import PromptToken
-from promptgym.envs.team import TeamMDP, check_team
+from promptgym.envs.team import TeamMDP
 from promptgym.envs.vocabulary import Level
 from promptgym.errors import ConfigError
 from promptgym.llms import LanguageModel
@@ -45,6 +45,8 @@ class TokenTurns(PromptToken, TeamMDP):
             raise ConfigError(
                 f"prompters and tokens must be at least 1, got {prompters} and {tokens}"
             )
+        if max_cycles is not None and max_cycles < 1:
+            raise ConfigError(f"max_cycles must be at least 1 or None, got {max_cycles}")
         super().__init__(
             problem,
             length=prompters * tokens,
@@ -54,7 +56,6 @@ class TokenTurns(PromptToken, TeamMDP):
             level=level,
         )
         self.agents = tuple(f"prompter_{i}" for i in range(prompters))
-        check_team(self.agents, max_cycles)
         self.tokens, self.max_cycles = tokens, max_cycles
         self.state_space = spaces.Box(0, self.vocabulary.n_ids - 1, (self.length,), np.int32)
 

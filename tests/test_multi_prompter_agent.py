@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from rlprompt_models import WORDS, make
+from stopping import StopAt, Stopped
 
 from promptgym.agents import make_optimizer
 from promptgym.agents.mappo import (
@@ -190,25 +191,6 @@ def test_saved_policies_write_the_same_prompts(policy_lm: str, tmp_path: Path) -
         make_optimizer("rlprompt").load(tmp_path)  # type: ignore[attr-defined]
     with pytest.raises(PromptGymError, match="no policy yet"):
         MultiPrompter().predict()
-
-
-class Stopped(Exception):
-    """What a test raises in the middle of a run."""
-
-
-class StopAt(ListSink):
-    """Raises at one event of a kind."""
-
-    def __init__(self, kind: str, count: int, error: type[BaseException]) -> None:
-        """Take the kind, which one of them, and what to raise."""
-        super().__init__()
-        self.kind, self.count, self.error = kind, count, error
-
-    def emit(self, kind: str, **fields: Any) -> None:
-        """Keep the event; raise at the one."""
-        super().emit(kind, **fields)
-        if kind == self.kind and sum(e["kind"] == kind for e in self.events) == self.count:
-            raise self.error
 
 
 @pytest.mark.parametrize(

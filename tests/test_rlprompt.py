@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from rlprompt_models import WORDS, make
+from stopping import StopAt, Stopped
 
 from promptgym.agents import make_optimizer
 from promptgym.agents.collapse import batch_statistics, distinct_share, repeated_share
@@ -189,25 +190,6 @@ def test_a_policy_of_another_model_is_refused(policy_lm: str, tmp_path: Path, sh
         RLPrompt.load(tmp_path, other)
     with pytest.raises(PromptGymError, match="no policy yet"):
         RLPrompt().predict()
-
-
-class Stopped(Exception):
-    """What a test raises in the middle of a run."""
-
-
-class StopAt(ListSink):
-    """Raises at one event of a kind."""
-
-    def __init__(self, kind: str, count: int, error: type[BaseException]) -> None:
-        """Take the kind, which one of them, and what to raise."""
-        super().__init__()
-        self.kind, self.count, self.error = kind, count, error
-
-    def emit(self, kind: str, **fields: Any) -> None:
-        """Keep the event; raise at the one."""
-        super().emit(kind, **fields)
-        if kind == self.kind and sum(e["kind"] == kind for e in self.events) == self.count:
-            raise self.error
 
 
 @pytest.mark.parametrize(

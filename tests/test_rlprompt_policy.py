@@ -10,8 +10,9 @@ import pytest
 import torch
 from rlprompt_models import WORDS, make
 
+from promptgym.agents.frozen_writer import Adaptor, choose, token_actions, word_actions
 from promptgym.agents.rlprompt import PRESETS, RLPrompt
-from promptgym.agents.rlprompt_policy import Adaptor, PolicyLM, choose, token_actions, word_actions
+from promptgym.agents.rlprompt_policy import PolicyLM
 from promptgym.agents.soft_q import soft_q_loss
 from promptgym.errors import ModelError
 from promptgym.llms import load_model
