@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -44,3 +46,14 @@ def build_policy(folder: Path) -> str:
 def make(budget: int | None = None, **options: Any) -> Problem:
     """Return the transparent problem."""
     return Problem(transparent_task(), TransparentModel(), budget=budget, **options)
+
+
+class Silent(TransparentModel):
+    """Fails where a text holds "one"."""
+
+    def label_logprobs(self, texts: Any, labels: Any) -> Any:
+        """Answer the others."""
+        out = super().label_logprobs(texts, labels)
+        bad = {i: "boom" for i, text in enumerate(texts) if "one" in text.split()}
+        out.logprobs[list(bad)] = np.nan
+        return replace(out, failures=bad)

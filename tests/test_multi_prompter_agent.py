@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from rlprompt_models import WORDS, make
+from rlprompt_models import WORDS, Silent, make
 from stopping import StopAt, Stopped
 
 from promptgym.agents import make_optimizer
@@ -28,7 +27,7 @@ from promptgym.evaluation.hub import from_hub, push_to_hub
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.runs import ListSink
-from promptgym.testing import TransparentModel, transparent_task
+from promptgym.testing import transparent_task
 from promptgym.testing.transparent import FILLERS, WEIGHTS
 
 TRAIN = len(transparent_task().train)
@@ -160,13 +159,6 @@ def test_known_prompts_cost_nothing_and_end_training(policy_lm: str) -> None:
 
 
 def test_prompts_that_failed_take_no_part(policy_lm: str) -> None:
-    class Silent(TransparentModel):
-        def label_logprobs(self, texts: Any, labels: Any) -> Any:
-            out = super().label_logprobs(texts, labels)
-            bad = {i: "boom" for i, text in enumerate(texts) if "one" in text.split()}
-            out.logprobs[list(bad)] = np.nan
-            return replace(out, failures=bad)
-
     events = ListSink()
     problem = Problem(transparent_task(), Silent(), events=events, max_failures=1.0)
     agent = MultiPrompter(policy_lm=policy_lm, steps=8, **SMALL).learn(problem)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rlprompt_models import WORDS, make
+from rlprompt_models import WORDS, Silent, make
 from stopping import StopAt, Stopped
 
 from promptgym.agents import make_optimizer
@@ -116,15 +116,6 @@ def test_exploring_asks_about_the_same_prompts_whatever_is_learned(policy_lm: st
 
 
 def test_prompts_that_failed_take_no_part(policy_lm: str) -> None:
-    class Silent(TransparentModel):
-        def label_logprobs(self, texts: Any, labels: Any) -> Any:
-            from dataclasses import replace
-
-            out = super().label_logprobs(texts, labels)
-            bad = {i: "boom" for i, text in enumerate(texts) if "one" in text.split()}
-            out.logprobs[list(bad)] = np.nan
-            return replace(out, failures=bad)
-
     events = ListSink()
     problem = Problem(transparent_task(), Silent(), events=events)
     agent = RLPrompt("repaired", policy_lm=policy_lm, steps=10, hidden=32).learn(problem)

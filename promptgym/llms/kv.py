@@ -60,7 +60,7 @@ class PrefixTable:
 class Scratch:
     """Memory for the keys and for the values of one layer, used again and again.
 
-    Fresh memory costs more than the copy: the system hands it out page by page.
+    Fresh memory of this size is handed out by the system page by page, which costs time.
     """
 
     def __init__(self) -> None:
