@@ -222,8 +222,15 @@ class Writer(TransparentModel):
 def test_the_rewriter_bar_takes_the_best_of_its_samples_by_dev() -> None:
     land = landscape(transparent_task(), TransparentModel(), rewriter=Writer(), **SMALL)  # type: ignore[arg-type]
     assert land.rewriter is not None
-    assert land.rewriter.prompt == Prompt("alpha beta")
+    assert [draw.prompt for draw in land.rewriter] == [Prompt("alpha beta")] * 5
     assert any("untrained rewriter, best" in bar.name for bar in land.bars)
+
+
+def test_one_lucky_draw_of_the_rewriter_fails_nothing(measured: Landscape) -> None:
+    draws = [known(0.6, value) for value in (0.58, 0.97, 0.59, 0.6, 0.57)]
+    for found, passed in ((draws, True), (draws[1:2], False)):
+        bar = replace(measured, rewriter=tuple(found)).bars[-1]
+        assert bar.passed is passed and "0.970" in bar.measured
 
 
 def test_a_task_answered_by_generation_is_measured_by_its_metric() -> None:
@@ -254,13 +261,13 @@ def test_a_bar_that_does_not_count_informs_and_the_verdict_says_what_holds(
     measured: Landscape,
 ) -> None:
     weak = Demonstrations(known(0.6, 0.57), known(0.6, 0.59), known(0.5, 0.5), np.array([0.6]))
-    land = replace(ideal(measured), demonstrations=weak, rewriter=known(0.9, 0.9))
+    land = replace(ideal(measured), demonstrations=weak, rewriter=(known(0.9, 0.9),))
     lines = str(land).splitlines()
     assert lines[0].endswith("all bars that count hold")
     at = next(i for i, line in enumerate(lines) if " demonstrations (1 sets" in line)
     assert lines[at].startswith("info") and lines[at + 1].split()[:2] == ["not", "met,"]
     assert "FAIL" not in str(land)
-    good = str(replace(land, rewriter=known(0.7, 0.7))).splitlines()
+    good = str(replace(land, rewriter=(known(0.7, 0.7),))).splitlines()
     at = next(i for i, line in enumerate(good) if " untrained rewriter" in line)
     assert good[at].startswith("info") and good[at + 1].strip().startswith("met,")
     assert "hill climbers, its tier's own, were not asked for" in str(replace(land, climbs=()))
@@ -291,10 +298,6 @@ def test_closed_tasks_and_unknown_tiers_are_refused() -> None:
 
 
 BUNDLED = [name for name, row in WORLD_TASKS.items() if row.labels]
-SHORT = {  # what MODEL_CARD.md says does not hold
-    "news-topic": {"of 600 single edits, those that move the gap reward"},
-    "review-price": {"untrained rewriter, best by dev of 16"},
-}
 
 
 @pytest.mark.slow
@@ -302,7 +305,7 @@ SHORT = {  # what MODEL_CARD.md says does not hold
 def test_the_bars_hold_for_every_bundled_classification_task(name: str) -> None:
     land = landscape(name, "tiny")
     asked = [bar for bar in land.bars if bar.counts or "untrained rewriter" in bar.name]
-    assert {bar.name for bar in asked if bar.passed is False} == SHORT.get(name, set()), str(land)
+    assert all(bar.passed for bar in asked), str(land)
 
 
 def test_demonstrations_help_in_some_bundled_task() -> None:

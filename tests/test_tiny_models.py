@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
@@ -16,7 +15,6 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 from promptgym.llms.tiny import INDUCE_TEMPLATE, MODELS, REWRITE_TEMPLATE, weights_path
 from promptgym.llms.tiny.batches import collate
 from promptgym.llms.tiny.documents import Document, Recipe, write_document
-from promptgym.llms.tiny.fast import CausalScorer
 from promptgym.llms.tiny.posterior import answer_distribution, believe, strengths
 from promptgym.llms.tiny.shapes import both_ways, fresh_model
 from promptgym.llms.tiny.tokenizer import SPECIAL_TOKENS, encode_words, token_ids
@@ -163,22 +161,6 @@ def test_rewriter_writes_words(loaded: dict[str, tuple[Any, Any]]) -> None:
         texts = [tokenizer.decode(row, skip_special_tokens=True) for row in out]
         assert len(set(texts)) >= 4
         assert all(tokenizer.eos_token_id in row for row in out)
-
-
-def test_fast_scorer_equals_the_plain_forward_pass(loaded: dict[str, tuple[Any, Any]]) -> None:
-    model, tokenizer = loaded["causal"]
-    inputs = [text for text, _ in generate("review-price", 5, 0)]
-    prompts = [["carefully", "price"], [], ["what", "is", "unheard", "?"]]
-    fast = CausalScorer(model, inputs, ("terrible", "great"))(prompts)
-    columns = tokenizer.convert_tokens_to_ids(["terrible", "great"])
-    for i, prompt in enumerate(prompts):
-        for j, text in enumerate(inputs):
-            ids = tokenizer(
-                TEMPLATE.format(input=text, prompt=" ".join(prompt)), return_tensors="pt"
-            )["input_ids"]
-            with torch.inference_mode():
-                plain = model(ids).logits[0, -1].log_softmax(-1)[columns]
-            np.testing.assert_allclose(fast[i, j], plain.numpy(), atol=2e-5)
 
 
 def hidden_states(model: Any, document: Document) -> Any:

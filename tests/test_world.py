@@ -10,7 +10,7 @@ import pytest
 
 from promptgym.llms.tiny import posterior
 from promptgym.llms.tiny.grammar import FRAMES, PHRASES
-from promptgym.llms.tiny.measure import FloatArray, Split
+from promptgym.rewards.formulas import gap_reward, margin_reward
 from promptgym.tasks.world import (
     DEMONSTRATION,
     MASKED_TEMPLATE,
@@ -21,6 +21,7 @@ from promptgym.tasks.world import (
 )
 from promptgym.tasks.world.generate import MISLEADING, generate_items
 from promptgym.tasks.world.inputs import QUESTIONS
+from promptgym.types import FloatArray
 
 CLASSIFICATION = [name for name, task in WORLD_TASKS.items() if task.labels]
 
@@ -122,20 +123,22 @@ def test_words_that_count_in_pairs_do_harm_alone(name: str) -> None:
     pairs = generate_items(name, 200, seed=7)
     labels = task.labels or ()
 
-    def score(prompts: Sequence[list[str]]) -> FloatArray:
+    def values(prompts: Sequence[list[str]]) -> list[FloatArray]:
+        """Accuracy, gap and margin of every prompt, as the oracle answers."""
         items = [item for item, _ in pairs]
         shares = posterior.label_probabilities(
             task.family, posterior.strengths(prompts), items, labels
         )
-        return np.log(shares)
+        logs, target = np.log(shares), np.array([labels.index(target) for _, target in pairs])
+        right = (logs.argmax(axis=2) == target).mean(axis=1)
+        return [right, gap_reward(logs, target), margin_reward(logs, target)]
 
-    split = Split(score, [labels.index(target) for _, target in pairs])
     base = [task.question]
     alone = [[*base, word] for word in (*cues.CARE, *cues.SCOPE)]
-    accuracy, reward, margin = (values[1:] - values[0] for values in split([base, *alone]))
+    accuracy, reward, margin = (found[1:] - found[0] for found in values([base, *alone]))
     assert max(accuracy.max(), margin.max(), reward.max()) < 0
     words = ["carefully", "context", "closely", "clause"]
-    accuracy, reward, margin = split([[*base, *words[:n]] for n in (0, 2, 4)])
+    accuracy, reward, margin = values([[*base, *words[:n]] for n in (0, 2, 4)])
     assert accuracy[0] < accuracy[1] < accuracy[2] - 0.1
     assert reward[0] < reward[1] < reward[2] - 50
     assert margin[2] > margin[0] + 0.2

@@ -79,7 +79,7 @@ class Landscape:
         staircase: mean metric against the number of helpful words.
         climbs: the hill climbers.
         demonstrations: None if the task has no pool.
-        rewriter: best of 16 untrained rewrites; None if not asked for.
+        rewriter: best of 16 untrained rewrites, each draw; None if not asked for.
         seconds: how long it took.
         queries: what it cost.
     """
@@ -98,7 +98,7 @@ class Landscape:
     staircase: Staircase
     climbs: tuple[Climb, ...]
     demonstrations: Demonstrations | None
-    rewriter: Known | None
+    rewriter: tuple[Known, ...] | None
     seconds: float
     queries: int
 
@@ -357,15 +357,17 @@ def _demonstration_bar(found: Demonstrations | None) -> Bar:
     )
 
 
-def _rewriter_bar(found: Known | None) -> Bar:
-    """Judge the untrained rewriter, if there was one."""
-    required = "<= 0.80 on test before reinforcement learning (after it >= 0.95: train it)"
-    if found is None:
+def _rewriter_bar(found: Sequence[Known] | None) -> Bar:
+    """Judge the untrained rewriter, if there was one, by its median draw: any may be lucky."""
+    required = "median <= 0.80 on test before reinforcement learning (after it >= 0.95: train it)"
+    if not found:
         return Bar("untrained rewriter", "not asked for", required, None, counts=False)
+    middle = float(np.median([known.test for known in found]))
+    draws = " ".join(f"{known.test:.3f}" for known in found)
     return Bar(
         "untrained rewriter, best by dev of 16",
-        f"{found.test:.3f} test, {found.dev:.3f} dev",
+        f"{middle:.3f} test, the median of {draws}",
         required,
-        found.test <= 0.80,
+        middle <= 0.80,
         counts=False,
     )

@@ -251,18 +251,26 @@ class Survey:
         none, first, last = self.know(stage, [self.manual, best, worst])
         return Demonstrations(none, first, last, dev)
 
-    def rewriter(self, writer: LanguageModel, template: str, samples: int = 16) -> Known:
-        """Return the best by dev of so many rewrites of the manual prompt, sampled untrained."""
+    def rewriter(
+        self, writer: LanguageModel, template: str, samples: int = 16, draws: int = 5
+    ) -> tuple[Known, ...]:
+        """Return the best by dev of so many untrained rewrites of the manual prompt, each draw."""
         stage = "rewriter"
         request = template.format(prompt=self.manual.instruction)
-        sampling = Sampling(16, temperature=1.0, stop=("<eos>", "\n"), seed=self.seed)
-        written = writer.generate([request] * samples, sampling)
-        texts = list(dict.fromkeys(c.text.strip() for c in written if c.error is None))
-        if not texts:
-            raise TaskError(f"rewriter {writer.name!r} failed {samples} times: {written[0].error}")
-        prompts = [Prompt(text) for text in texts]
-        (dev,) = self.measure(stage, prompts, "dev")
-        return self.know(stage, [prompts[int(np.nanargmax(dev))]])[0]
+        best = []
+        for draw in range(draws):
+            seed = self.seed + draw
+            sampling = Sampling(16, temperature=1.0, stop=("<eos>", "\n"), seed=seed)
+            written = writer.generate([request] * samples, sampling)
+            texts = list(dict.fromkeys(c.text.strip() for c in written if c.error is None))
+            if not texts:
+                raise TaskError(
+                    f"rewriter {writer.name!r} failed {samples} times: {written[0].error}"
+                )
+            prompts = [Prompt(text) for text in texts]
+            (dev,) = self.measure(stage, prompts, "dev")
+            best.append(prompts[int(np.nanargmax(dev))])
+        return tuple(self.know(stage, best))
 
     def _objective(self) -> Reward:
         """Return what is climbed: the margin, or the metric of a task without labels."""
