@@ -1,11 +1,12 @@
 """What reinforcement learning makes of the embedded rewriter: TRL's GRPO on a bundled task.
 
-    python benchmarks/rewriter.py --tasks review-author news-outcome --steps 120
+    python benchmarks/rewriter.py --seeds 3
 
 The rewriter is shown the task's manual prompt and writes another; the reward is RLPrompt's gap on
-the training split (`Problem`, embedded causal model). Before and after, 16 prompts are sampled, the
-best by training reward is kept and measured on the test split, with the mean over all sixteen; five
-draws.
+the training split (`Problem`, embedded causal model). Training samples at a temperature of 2: at 1
+the rewriter settles on the first word that pays. Before and after, 16 prompts are sampled at
+temperature 1, the best by training reward is kept and measured on the test split, with the mean
+over all sixteen; five draws.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def figures(model: Any, tokenizer: Any, problem: Any, task: Any, start: str) -> 
     return {"best_of_16": best, "mean": round(float(np.mean(means)), 3), "example": example}
 
 
-def run(name: str, steps: int, seed: int, rate: float, beta: float) -> dict[str, Any]:
+def run(name: str, steps: int, seed: int, **options: float) -> dict[str, Any]:
     """Train on one task; return figures before and after."""
     import torch
     from datasets import Dataset
@@ -86,9 +87,7 @@ def run(name: str, steps: int, seed: int, rate: float, beta: float) -> dict[str,
                 per_device_train_batch_size=32,
                 num_generations=16,
                 max_completion_length=16,
-                learning_rate=rate,
-                beta=beta,
-                temperature=1.0,
+                **options,
                 seed=seed,
                 use_cpu=True,
                 bf16=False,
@@ -104,6 +103,7 @@ def run(name: str, steps: int, seed: int, rate: float, beta: float) -> dict[str,
     prompts = (problem.ledger.queries - spent) // len(task.train)
     return {
         "task": name,
+        "seed": seed,
         "prompts": prompts,
         "seconds": round(seconds),
         "before": before,
@@ -113,15 +113,25 @@ def run(name: str, steps: int, seed: int, rate: float, beta: float) -> dict[str,
 
 def main() -> None:
     """Parse the command line, train, print one JSON line a task."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", nargs="+", default=["review-author"])
+    from promptgym.tasks.world import WORLD_TASKS
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    tasks = [name for name, row in WORLD_TASKS.items() if row.labels]
+    parser.add_argument("--tasks", nargs="+", default=tasks)
     parser.add_argument("--steps", type=int, default=120)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1, help="how many, from 0")
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--beta", type=float, default=0.0)
+    parser.add_argument("--temperature", type=float, default=2.0)
     args = parser.parse_args()
-    for name in args.tasks:
-        print(json.dumps(run(name, args.steps, args.seed, args.rate, args.beta)), flush=True)
+    options = {
+        "learning_rate": args.rate,
+        "beta": args.beta,
+        "temperature": args.temperature,
+    }
+    for seed in range(args.seeds):
+        for name in args.tasks:
+            print(json.dumps(run(name, args.steps, seed, **options)), flush=True)
 
 
 if __name__ == "__main__":
