@@ -11,8 +11,9 @@ run again, and one that was interrupted goes on from its checkpoint. Every cell 
 `report` writes `table.md` and `curves.png`: held-out accuracy of the best-by-dev prompt, of the
 greedy prompt and the mean over the policy's own samples, at the end and against queries; means over
 seeds with 95 % bootstrap intervals, and the difference to a reference with its interval: the better
-of the two keep-the-best climbers (of the margin, of the reward). What the policies are asked on the
-way is measured beside the run and not charged to its budget.
+of the two keep-the-best climbers (of the margin, of the reward); seconds and peak memory of a run,
+medians. What the policies are asked on the way is measured beside the run and not charged to its
+budget.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import resource
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -159,6 +161,7 @@ def run_cell(
         "policy": result.policy,
         "spent": result.spent,
         "seconds": round(seconds, 1),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
     path = cell_path(out, cell)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,7 +186,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{len(cells)} cells to run")
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
+    # A process a cell, so that its peak memory is its own.
+    with ProcessPoolExecutor(arguments.jobs, context, max_tasks_per_child=1) as pool:
         prompts, model, table = arguments.prompts, arguments.model, arguments.table
         jobs = [pool.submit(run_cell, out, c, prompts, model, table[c[1]]) for c in cells]
         for job in as_completed(jobs):
@@ -232,8 +236,8 @@ def table(records: list[dict[str, Any]], methods: Methods, against: Against) -> 
             "",
             f"Budget {', '.join(f'{b:,}' for b in budgets)} queries; model {rows[0]['model']}.",
             "",
-            "| method | seeds | best by dev | minus reference | greedy | samples (mean) | s |",
-            "|---|---|---|---|---|---|---|",
+            "| method | seeds | best by dev | minus reference | greedy | samples (mean) | s | MB |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for method in methods:
             own = [r for r in rows if r["method"] == method]
@@ -246,9 +250,10 @@ def table(records: list[dict[str, Any]], methods: Methods, against: Against) -> 
             greedy = interval([r["greedy"] for r in own if r["greedy"] is not None])
             samples = interval([float(np.mean(r["samples"])) for r in own if r["samples"]])
             seconds = np.median([r["seconds"] for r in own])
+            memory = np.median([r.get("peak_mb", np.nan) for r in own])
             lines.append(
                 f"| {method} | {len(own)} | {shown(interval(best))} | {shown(gap, '+')} "
-                f"| {shown(greedy)} | {shown(samples)} | {seconds:.0f} |"
+                f"| {shown(greedy)} | {shown(samples)} | {seconds:.0f} | {memory:.0f} |"
             )
         lines.append("")
     return "\n".join(lines)

@@ -77,7 +77,7 @@ _PROMPTS = {  # the manual one and the best known one
         "carefully carefully precisely experts precisely",
     ),
     "news-topic": (
-        "what is the exact subject of the news ?",
+        "what is the topic of the news exactly ?",
         "precisely subject subject carefully closely precisely",
     ),
     "review-price": (
