@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from promptgym.agents.preference_losses import UNPAIRED
 from promptgym.agents.preferences import Rule
 from promptgym.agents.ranges import NOT_NEGATIVE, POSITIVE, check_ranges
 from promptgym.agents.rewriter_config import CHAT, RewriterConfig
@@ -21,8 +22,10 @@ class DPORewriterConfig(RewriterConfig):
         pairs: how preferences are made of scores, see `promptgym.agents.preferences.pairs_of`.
         margin: of the rule "margin", as a share of the reward of a perfect prompt.
         most: preferences of a round at most, drawn.
-        loss: "sigmoid", "ipo" or another of TRL's DPO losses; or "kto".
-        beta: weight of the pull to the reference.
+        loss: "sigmoid", "ipo" or another of TRL's DPO losses; "kto"; or "cpo", "simpo", "orpo",
+            which have no reference.
+        beta: weight of the pull to the reference; of the log odds in "orpo", and the factor of the
+            log-likelihoods in "cpo" and "simpo".
         reference: the policy as the round began, or as training did ("start").
         rejected: the worse ones are this round's rewrites, or those of the first round ("past").
         chosen: the better ones are this round's rewrites, or those of a policy that was trained on
@@ -56,7 +59,7 @@ class DPORewriterConfig(RewriterConfig):
         super().__post_init__()
         check_ranges(self.agent, self, {POSITIVE: ("beta",), NOT_NEGATIVE: ("margin",)})
         paired = self.easy_first or self.rejected == "past" or self.chosen == "future"
-        if self.loss == "kto" and paired:
+        if self.loss in UNPAIRED and paired:
             raise ConfigError(
                 "dpo_rewriter: kto has no pairs; leave out easy_first, rejected and chosen"
             )

@@ -6,7 +6,7 @@ trains on these by direct preference optimization (Rafailov et al. 2023):
     loss = -log sigmoid(beta * (log p/ref (chosen) - log p/ref (rejected)))
 
 `loss="ipo"` (Azar et al. 2024) is (... - 1 / (2 beta))^2 of the difference of the mean log ratios,
-"kto" (Ethayarajh et al. 2024) needs no pairs.
+"kto" (Ethayarajh et al. 2024) needs no pairs, "cpo", "simpo" and "orpo" no reference model.
 
 One round with `pairs="pareto"` is Question Rewriter (Chen et al. 2024); several rounds learn from
 the policy's own rewrites again and again, as FIPO's iterative stage does (Lu et al. 2024).
@@ -31,6 +31,7 @@ from promptgym.agents.agent import configured
 from promptgym.agents.checkpoint import Tensors
 from promptgym.agents.collapse import batch_statistics
 from promptgym.agents.dpo_config import PRESETS, DPORewriterConfig
+from promptgym.agents.preference_losses import UNPAIRED, loss_named
 from promptgym.agents.preferences import (
     Pair,
     Rewrite,
@@ -122,7 +123,7 @@ class DPORewriter(RewriterAgent):
             self.writer.model.load_state_dict(state)
         pairs = self._compared(better, groups, 2 * self.step + 1)
         self.preferences += pairs
-        if not pairs and c.loss != "kto":
+        if not pairs and c.loss not in UNPAIRED:
             how = "a smaller margin" if c.pairs == "margin" else "pairs='margin'"
             message = f"round {self.step + 1}: the scores make no preferences; try {how}"
             problem.events.emit("warning", message=message)
@@ -201,7 +202,7 @@ class DPORewriter(RewriterAgent):
     def _fit(self, groups: list[Group], pairs: list[Pair]) -> JSON:
         """Let TRL train on a round's preferences; return its figures."""
         c, chat = self.config, self.writer.chat
-        if c.loss == "kto":
+        if c.loss in UNPAIRED:
             data = unpaired_dataset([(text, rs) for text, _, rs in groups], chat=chat)
         else:
             data = preference_dataset(pairs, chat=chat)
@@ -218,19 +219,16 @@ class DPORewriter(RewriterAgent):
 
     def _trainer(self, data: Dataset, folder: str) -> Any:
         """Return TRL's trainer for a round."""
-        from trl import DPOTrainer, KTOTrainer
-
-        c = self.config
+        c, loss = self.config, loss_named(self.config.loss)
         reference = None
-        if c.lora is None or c.reference == "start":
+        if loss.reference and (c.lora is None or c.reference == "start"):
             # TRL would load it anew, which is the start; a copy of the policy would share with it.
             reference = Writer.load(c.rewriter, c.rewriter_options).model
             if c.reference == "round":
                 reference.load_state_dict(self.writer.model.state_dict())
-        kind = KTOTrainer if c.loss == "kto" else DPOTrainer
-        trainer = kind(
+        trainer = loss.trainer(
             model=self.writer.model,
-            ref_model=reference,
+            **({"ref_model": reference} if loss.reference else {}),
             args=self._arguments(folder, self.step),
             train_dataset=data,
             processing_class=self.writer.tokenizer,
@@ -244,9 +242,7 @@ class DPORewriter(RewriterAgent):
         Raises:
             ConfigError: for an argument that TRL does not have, or refuses.
         """
-        from trl import DPOConfig, KTOConfig
-
-        c = self.config
+        c, loss = self.config, loss_named(self.config.loss)
         arguments: JSON = {
             **training_arguments(c.learning_rate, self._seed + number),
             "output_dir": folder,
@@ -255,16 +251,14 @@ class DPORewriter(RewriterAgent):
             "beta": c.beta,
             "logging_steps": 1,
             "save_strategy": "no",
+            **loss.arguments,
         }
-        if c.loss != "kto":
-            arguments["loss_type"] = [c.loss]
         if c.easy_first:
             arguments["train_sampling_strategy"] = "sequential"
-        kind = KTOConfig if c.loss == "kto" else DPOConfig
         try:
-            return kind(**{**arguments, **c.trainer})
+            return loss.config(**{**arguments, **c.trainer})
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"dpo_rewriter: {kind.__name__}: {error}") from None
+            raise ConfigError(f"dpo_rewriter: {loss.config.__name__}: {error}") from None
 
     def _divergence(self, groups: list[Group], most: int = 32) -> float | None:
         """Return an estimate of the policy's KL from the first model, nats a token.

@@ -131,8 +131,9 @@ def test_rounds_raise_the_held_out_accuracy_of_what_the_policy_writes() -> None:
     assert all(p.margin > 0.03 for p in agent.preferences)
 
 
-def test_training_makes_the_chosen_likelier_than_the_rejected() -> None:
-    agent = DPORewriter(**{**SMALL, "rounds": 1, "epochs": 8, "batch": 8})
+@pytest.mark.parametrize("loss", ["sigmoid", "simpo", "cpo", "orpo"])
+def test_training_makes_the_chosen_likelier_than_the_rejected(loss: str) -> None:
+    agent = DPORewriter(**{**SMALL, "rounds": 1, "epochs": 8, "batch": 8, "loss": loss})
     agent.learn(problem(), seed=0)
     start = Writer.load("tiny-rewriter")
     pairs = agent.preferences[:10]
@@ -152,6 +153,9 @@ def test_training_makes_the_chosen_likelier_than_the_rejected() -> None:
     [
         {"loss": "ipo"},
         {"loss": "kto"},
+        {"loss": "cpo"},
+        {"loss": "simpo", "trainer": {"simpo_gamma": 0.3}},
+        {"loss": "orpo", "easy_first": True},
         {"pairs": "best_worst", "reference": "start"},
         {"pairs": "pareto"},
         {"rejected": "past", "chosen": "future", "easy_first": True},
@@ -280,6 +284,7 @@ def test_options_that_cannot_work_are_refused() -> None:
     for options, message in (
         ({"trainer": {"betta": 1}}, "betta"),
         ({"trainer": {"betta": 1}, "loss": "kto"}, "KTOConfig"),
+        ({"trainer": {"betta": 1}, "loss": "simpo"}, "CPOConfig"),
         ({"rewriter": "tiny"}, "hf:NAME_OR_FOLDER"),
     ):
         with pytest.raises(ConfigError, match=message):
