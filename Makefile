@@ -68,15 +68,16 @@ format: $(VENV)/.installed  ## let ruff put the code in order
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-# QUICK=1 shows that every benchmark runs, in about two minutes; its figures mean nothing. The study
-# of learning takes hours on two cores and keeps the cells it has; rewriter.py and multi.py are
-# started by hand.
+# QUICK=1 shows that these run, in a few minutes; its figures mean nothing. The study of learning
+# takes hours on two cores and keeps the cells it has; landscapes.py, rewriter.py, rewriters.py and
+# multi.py are started by hand.
 quick    = $(if $(filter 1,$(QUICK)),$(1),$(2))
 LEARNING = --out $(call quick,build/learning,runs/learning)
 bench: $(VENV)/.installed  ## measure speed, then learning; QUICK=1 only tries everything out
 	$(PY) benchmarks/import_time.py $(call quick,--repeats 3)
 	$(PY) benchmarks/scoring.py $(call quick,--rounds 2 --prompts 4)
 	$(PY) benchmarks/scoring.py --plot build/cost.png $(call quick,--quick)
+	$(PY) benchmarks/options.py $(call quick,--shape gpt2:2x64 --rounds 1)
 	$(PY) benchmarks/overhead.py --store $(call quick,--rounds 1)
 	$(PY) benchmarks/cache.py $(call quick,--scores 50000 --rounds 1)
 	$(PY) benchmarks/env_steps.py --seconds $(call quick,0.3 --sizes 1 8,5)

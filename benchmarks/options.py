@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from shapes import build
 
-from promptgym.llms import load_model
+from promptgym.errors import ModelError
+from promptgym.llms import forget_models, load_model
 from promptgym.prompts import Prompt
 from promptgym.scoring import Scorer
 from promptgym.tasks import load_task
@@ -36,15 +37,27 @@ VARIANTS: tuple[dict[str, Any], ...] = (
 COLUMNS = ("shape", "options", "scores/CPU-s", "ratio", "difference, nats", "begin, CPU-s")
 
 
+def loads(spec: str, options: dict[str, Any]) -> bool:
+    """Whether a model loads with these options here; says why if not."""
+    try:
+        load_model(spec, device="cpu", **options)
+    except ModelError as error:
+        print(f"not measured: {error}")
+        return False
+    forget_models()
+    return True
+
+
 def compare(shape: str, prompts: int, rounds: int) -> list[list[str]]:
     """Return the rows of one shape."""
     task, spec = load_task("author"), build(shape, None)
     rng = np.random.default_rng(0)
     scorers: list[Scorer] = []
-    begin = [0.0] * len(VARIANTS)
-    spent: list[list[float]] = [[] for _ in VARIANTS]
-    difference = [0.0] * len(VARIANTS)
-    for number, options in enumerate(VARIANTS):
+    variants = [options for options in VARIANTS if loads(spec, options)]
+    begin = [0.0] * len(variants)
+    spent: list[list[float]] = [[] for _ in variants]
+    difference = [0.0] * len(variants)
+    for number, options in enumerate(variants):
         start = time.process_time()
         model = load_model(spec, device="cpu", **options)
         template = task.masked_template if model.kind == "masked" else task.template
@@ -67,7 +80,7 @@ def compare(shape: str, prompts: int, rounds: int) -> list[list[str]]:
             else:
                 begin[number] += seconds
     rows = []
-    for number, options in enumerate(VARIANTS):
+    for number, options in enumerate(variants):
         ratio = statistics.median(a / b for a, b in zip(spent[0], spent[number], strict=True))
         rate = prompts * len(task.train) / statistics.median(spent[number])
         said = ", ".join(f"{name}={value}" for name, value in options.items()) or "defaults"
