@@ -52,7 +52,7 @@ class Agent(ABC):
 
     def _check(self, problem: Problem) -> None:
         """Refuse a problem that this agent cannot be trained on, before anything is written."""
-        check_budget(problem, lambda cap: 0)
+        return
 
     @abstractmethod
     def _prepare(self, problem: Problem, selection: Selection | None, seed: int) -> None:
@@ -114,7 +114,7 @@ class Agent(ABC):
         seed: int = 0,
         *,
         selection: Selection | None = None,
-        checkpoint_dir: Path | None = None,
+        checkpoint_dir: str | Path | None = None,
         resume: bool = False,
     ) -> Self:
         """Train anew until the steps or the budget are spent.
@@ -133,10 +133,12 @@ class Agent(ABC):
             ConfigError: if the problem is none for this agent, or the folder holds another run, or
                 one that is not to be resumed.
         """
+        check_budget(problem, lambda cap: 0)
         problem = self._journaled(problem, seed, checkpoint_dir, resume)
         self._prepare(problem, selection, seed)
         self.log, self.step, self.records = [], 0, 0
-        file = None if checkpoint_dir is None else checkpoint_dir / f"{self.name}.safetensors"
+        folder = None if checkpoint_dir is None else Path(checkpoint_dir)
+        file = None if folder is None else folder / f"{self.name}.safetensors"
         if file is not None and file.exists():
             self._continue(problem, selection, file)
         self._train(problem, selection, file)
@@ -147,7 +149,7 @@ class Agent(ABC):
         problem: Problem,
         seed: int = 0,
         *,
-        checkpoint_dir: Path | None = None,
+        checkpoint_dir: str | Path | None = None,
         resume: bool = False,
     ) -> Result:
         """Train and return the prompt chosen on dev, with the policy's own prompts.
@@ -202,7 +204,9 @@ class Agent(ABC):
         self.records = position(problem)
         return row
 
-    def _journaled(self, problem: Problem, seed: int, folder: Path | None, resume: bool) -> Problem:
+    def _journaled(
+        self, problem: Problem, seed: int, folder: str | Path | None, resume: bool
+    ) -> Problem:
         """Return the problem with the run's journal, if there is a folder and none is open."""
         self._check(problem)
         if isinstance(problem, JournaledProblem):

@@ -106,7 +106,10 @@ def _write_tensors(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     whole = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as of all files of the run; safetensors makes it private
         save_file(whole, temporary, metadata=metadata)
+        temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

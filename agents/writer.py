@@ -138,6 +138,9 @@ class Writer:
             self.model.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty form
         self.tokenizer.save_pretrained(folder)
+        mode = (folder / "tokenizer_config.json").stat().st_mode
+        for weights in folder.glob("*.safetensors"):
+            weights.chmod(mode)  # safetensors makes them private
         write_about(folder, agent, {"chat": self.chat, **about})
 
     @classmethod

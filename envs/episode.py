@@ -8,6 +8,7 @@ observation, reward, flags and info. So a vector environment cannot differ from 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -47,8 +48,10 @@ class ShellOptions:
         """Refuse values that mean nothing."""
         if self.shaping not in SHAPINGS:
             raise ConfigError(f"shaping must be one of {SHAPINGS}, got {self.shaping!r}")
-        if self.reward_scale is not None and not self.reward_scale > 0:
-            raise ConfigError(f"reward_scale must be positive or None, got {self.reward_scale}")
+        if self.reward_scale is not None and not 0 < self.reward_scale < inf:
+            raise ConfigError(
+                f"reward_scale must be positive and finite, or None, got {self.reward_scale}"
+            )
         if self.archive < 0 or not 0 <= self.archive_probability <= 1:
             raise ConfigError(
                 "archive must be >= 0 and archive_probability in [0, 1], got "

@@ -128,6 +128,7 @@ def parts(
     known = {key: hint for key, hint in hints(mdp).items() if key != "problem"}
     if takes_any(mdp):
         known = dict.fromkeys(own, Any) | known
+    known |= dict.fromkeys((*PROBLEM_ARGUMENTS, *SHELL_ARGUMENTS, "render_mode"), Any)
     check_arguments(name, known, own, ConfigError)
     return mdp(problem, **own), ShellOptions(**{**shell_defaults, **shell})
 

@@ -19,6 +19,7 @@ from promptgym.prompts import Prompt
 from promptgym.types import BoolArray
 
 VALUE_LIMIT = 10.0
+MOST_WORDS = 10_000
 WORD_OPERATIONS = ("insert", "replace", "delete", "stop")
 POOL_OPERATIONS = ("insert demonstration", "remove demonstration", "swap demonstrations")
 
@@ -173,10 +174,14 @@ class PromptEdit(PromptMDP):
             else max_demonstrations
         )
         self.horizon, self.min_words = horizon, min_words
-        if horizon < 2 or not 0 <= min_words <= self.max_words or self.max_words < 1:
+        if (
+            horizon < 2
+            or not 0 <= min_words <= self.max_words
+            or not 1 <= self.max_words <= MOST_WORDS
+        ):
             raise ConfigError(
-                f"horizon must be >= 2 and 0 <= min_words <= max_words, got horizon {horizon}, "
-                f"min_words {min_words}, max_words {self.max_words}"
+                f"horizon must be >= 2 and 0 <= min_words <= max_words <= {MOST_WORDS:,}, got "
+                f"horizon {horizon}, min_words {min_words}, max_words {self.max_words}"
             )
         if self.max_demonstrations < 0:
             raise ConfigError(f"max_demonstrations must be >= 0, got {self.max_demonstrations}")

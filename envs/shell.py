@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from copy import deepcopy
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy, deepcopy
+from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -127,11 +128,14 @@ class PromptEnv(gym.Env[Any, Any]):
         """Go on from what `get_state` returned, here or in an environment made alike.
 
         Raises:
-            ConfigError: if the state is of another version or environment.
+            ConfigError: if the state is damaged, or of another version or environment; then nothing
+                has changed.
         """
         check_state(state, self._identity)
-        self.episode.set_state(state["episode"])
-        self.np_random = generator(state["rng"])
+        with intact(self.episode):
+            rng = generator(state["rng"])
+            self.episode.set_state(state["episode"])
+        self.np_random = rng
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle plain arguments, state and ledger if that is enough to rebuild, else all."""
@@ -217,6 +221,23 @@ def check_state(state: JSON, of: JSON) -> None:
         )
     if found := differences(state["of"], of):
         raise ConfigError(f"the state is of another environment: {'; '.join(found)} here")
+
+
+@contextmanager
+def intact(*episodes: Episode) -> Iterator[None]:
+    """Refuse a damaged state, and leave episodes as they were before it was read.
+
+    Raises:
+        ConfigError: saying what was missing or wrong.
+    """
+    before = [copy(episode) for episode in episodes]
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        for episode, old in zip(episodes, before, strict=True):
+            for part in fields(episode):
+                setattr(episode, part.name, getattr(old, part.name))
+        raise ConfigError(f"the state is damaged: {error!r}") from None
 
 
 def generator(state: JSON) -> np.random.Generator:

@@ -28,6 +28,7 @@ from promptgym.envs.shell import (
     frozen,
     generator,
     identity,
+    intact,
     thaw,
 )
 from promptgym.errors import ConfigError
@@ -230,18 +231,20 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
         """Go on from what `get_state` returned, here or in an environment made alike.
 
         Raises:
-            ConfigError: if the state is of another version, environment or number of
-                sub-environments.
+            ConfigError: if the state is damaged, or of another version, environment or number of
+                sub-environments; then nothing has changed.
         """
         check_state(state, self._identity)
         if len(state["episodes"]) != self.num_envs:
             raise ConfigError(
                 f"the state has {len(state['episodes'])} sub-environments, this has {self.num_envs}"
             )
-        for i, episode in enumerate(self.episodes):
-            episode.set_state(state["episodes"][i])
-            self._rngs[i] = generator(state["rngs"][i])
-        self._done = np.array(state["done"], dtype=np.bool_)
+        with intact(*self.episodes):
+            rngs = [generator(state["rngs"][i]) for i in range(self.num_envs)]
+            done = np.array(state["done"], dtype=np.bool_)
+            for episode, value in zip(self.episodes, state["episodes"], strict=True):
+                episode.set_state(value)
+        self._rngs[:], self._done = rngs, done
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle plain arguments, state and ledger if that is enough to rebuild, else all."""

@@ -33,11 +33,28 @@ _LAZY = {
     "make_problem": "promptgym.problem",
 }
 
-__all__ = ["__version__", "register_envs", *_LAZY]
+_PACKAGES = (
+    "agents",
+    "baselines",
+    "envs",
+    "evaluation",
+    "integrations",
+    "llms",
+    "prompts",
+    "rewards",
+    "scoring",
+    "search",
+    "tasks",
+    "testing",
+)
+
+__all__ = ["__version__", "register_envs", *_LAZY, *_PACKAGES]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from the module that defines it, once."""
+    """Import a public name from the module that defines it, or a package, once."""
+    if name in _PACKAGES:
+        return importlib.import_module(f"promptgym.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'promptgym' has no attribute {name!r}")
     value = getattr(importlib.import_module(_LAZY[name]), name)

@@ -169,8 +169,10 @@ def choose_template(task: Task, model: LanguageModel, template: Template | str |
     """Return the template for a model's kind: the one given, else the task's own."""
     if isinstance(template, str):
         return Template(template, task.template.demonstration)
-    if template is not None:
+    if isinstance(template, Template):
         return template
+    if template is not None:
+        raise ConfigError(f"template must be a Template or its text, got {template!r}")
     if model.kind == "masked":
         if task.masked_template is None:
             raise TaskError(

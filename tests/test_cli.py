@@ -202,6 +202,7 @@ REFUSED = {
     "train random_tokens --task author --budget -1": "queries takes a positive whole number",
     "train random_tokens --task author --budget 70": "budget of 70 queries is too small",
     "train rlprompt --task author --budget 84": "give at least 85",
+    "train rlprompt --task author --budget 10": "give at least 85",
     "train ppo_edit --task author --budget 90": "set aside",
     "train random_tokens --task author --model-options 3": "takes a JSON object",
     "train random_tokens --task author --model-options {": "is not JSON",

@@ -49,6 +49,8 @@ def test_the_rule(tmp_path: Path, different: int, rows: int, found: str) -> None
         assert task.decided.startswith(f"{path}: column 'label' {what}")
         assert (len(task.labels) if task.labels else 0) == (different if found == "labels" else 0)
     assert load_task(path, labels=None, dev=1, test=1).metric.name == "exact_match"
+    told = load_task(path, metric="token_f1", dev=1, test=1)
+    assert told.labels is None and "since the metric 'token_f1' was given" in told.decided
     every = load_task(path, labels="data", dev=1, test=1)
     assert every.labels == tuple(sorted(set(of(different, rows))))
     assert every.decided == ""  # it was said

@@ -53,6 +53,12 @@ def test_every_light_room_is_imported_without_a_heavy_library() -> None:
     assert not loaded & set(HEAVY)
 
 
+def test_packages_are_attributes_without_an_import_of_their_own() -> None:
+    code = "import promptgym\nassert promptgym.envs.PromptEdit and promptgym.rewards.make_reward"
+    assert not loaded_after(code) & set(HEAVY)
+    assert {"envs", "agents", "baselines"} <= set(dir(promptgym))
+
+
 def test_importing_promptgym_alone_loads_neither_plots_nor_statistics() -> None:
     assert not loaded_after("import promptgym") & {*HEAVY, "matplotlib", "scipy", "rich", "typer"}
 

@@ -12,6 +12,7 @@ from promptgym.agents import make_optimizer
 from promptgym.agents.ranges import POSITIVE, SHARE, Range
 from promptgym.errors import ConfigError, ModelError
 from promptgym.evaluation.experiment import Experiment, run_experiment
+from promptgym.problem import make_problem
 
 WRONG: dict[str, dict[str, Any]] = {
     "rlprompt": {
@@ -55,6 +56,19 @@ CASES = [(agent, name, value) for agent, row in WRONG.items() for name, value in
 def test_a_hyperparameter_out_of_range_is_refused(agent: str, name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"{agent}: {name} must be .*got"):
         make_optimizer(agent, **{name: value})
+
+
+def test_what_is_no_template_is_refused() -> None:
+    with pytest.raises(ConfigError, match="template must be a Template or its text, got 5"):
+        make_problem("author", "tiny", template=5)  # type: ignore[arg-type]
+
+
+def test_folders_may_be_text(tmp_path: Path) -> None:
+    for name in ("rlprompt", "hill_climbing"):
+        folder = tmp_path / name
+        problem = make_problem("author", "tiny", budget=128)
+        make_optimizer(name).optimize(problem, checkpoint_dir=str(folder))
+        assert (folder / "journal.jsonl").is_file()
 
 
 def test_a_policy_that_cannot_be_made_leaves_no_folder(tmp_path: Path) -> None:

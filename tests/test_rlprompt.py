@@ -149,6 +149,7 @@ def test_a_saved_policy_writes_the_same_prompts(policy_lm: str, tmp_path: Path) 
     agent = RLPrompt("repaired", policy_lm=policy_lm, steps=5, hidden=32).learn(make())
     agent.save(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["policy.json", "policy.safetensors"]
+    assert len({p.stat().st_mode for p in tmp_path.iterdir()}) == 1, "who may read one may both"
     loaded = RLPrompt.load(tmp_path)
     assert loaded.predict() == agent.predict()
     assert loaded.predict(9, greedy=False, seed=3) == agent.predict(9, greedy=False, seed=3)

@@ -214,6 +214,7 @@ def test_live_display_draws_on_a_terminal() -> None:
         problem.score([problem.task.reference_prompts[0]])
     drawn = stream.getvalue()
     assert "mine: free answer" in drawn
+    assert any(line.strip() == "mine: free answer" for line in drawn.splitlines()), "by itself"
     assert "20 of 200 queries" in drawn
     assert "best prompt: alpha beta gamma delta" in drawn
 

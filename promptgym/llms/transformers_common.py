@@ -296,6 +296,8 @@ def load_transformers(name: str, *, spec: str, **options: Any) -> TransformersMo
         config = AutoConfig.from_pretrained(name, revision=opts.revision)
         kind = kind_of(config.architectures, name)
         tokenizer = AutoTokenizer.from_pretrained(name, revision=opts.revision)
+        if not tokenizer.get_vocab():
+            raise OSError("it comes without a tokenizer.")
         backend, auto = _backend(kind)
         bar = hf_logging.is_progress_bar_enabled()
         hf_logging.disable_progress_bar()

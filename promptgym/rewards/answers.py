@@ -7,10 +7,12 @@ rewards and gives no formulas: what is here is the usual reading of the names.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import ClassVar
 
 import numpy as np
 
+from promptgym.errors import RewardError
 from promptgym.rewards import formulas
 from promptgym.rewards.base import register_reward
 from promptgym.rewards.classification import label_arrays
@@ -83,6 +85,13 @@ class AnswerPerplexity:
     needs_labels: ClassVar[bool] = True
     scale: ClassVar[float] = 1.0
     limit: float = 1e3
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that no perplexity stays below."""
+        if not (isfinite(self.limit) and self.limit > 1):
+            raise RewardError(
+                f"reward {self.name!r}: limit must be a finite number above 1, got {self.limit}"
+            )
 
     def __call__(self, scores: Scores) -> FloatArray:
         """Return the rewards, shape (P,)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import signature
+from math import isfinite
 from typing import Any, Protocol, TypeVar
 
 from promptgym.arguments import check_arguments, hints
@@ -70,7 +71,8 @@ def build(what: str, known: Mapping[str, Callable[..., T]], spec: JSON) -> T:
         spec: the name under "name", and options of the factory.
 
     Raises:
-        RewardError: for an unknown name, an unknown or missing option, or one of the wrong type.
+        RewardError: for an unknown name, an unknown or missing option, or one of the wrong type
+            (NaN and infinity are no values).
     """
     options = dict(spec)
     name = options.pop("name", None)
@@ -78,6 +80,9 @@ def build(what: str, known: Mapping[str, Callable[..., T]], spec: JSON) -> T:
         raise RewardError(f"unknown {what} {name!r}; known: {', '.join(sorted(known))}")
     factory = known[name]
     check_arguments(f"{what} {name!r}", hints(factory), options, RewardError, what="option")
+    for option, value in options.items():
+        if isinstance(value, float) and not isfinite(value):
+            raise RewardError(f"{what} {name!r}: option {option} must be finite, got {value}")
     try:
         return factory(**options)
     except TypeError as error:  # an option is missing

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import log
+from math import isfinite, log
 from typing import ClassVar
 
 from promptgym.errors import RewardError
@@ -43,6 +43,21 @@ class _OnLabels:
     needs_labels: ClassVar[bool] = True
     formula: ClassVar[Callable[..., FloatArray]]
     """Arrays (P, E, L) and (E,), and the fields as keyword arguments -> rewards, shape (P,)."""
+
+    def __post_init__(self) -> None:
+        """Refuse factors that are no finite numbers of at least 0, and a perfect prompt's pay of 0.
+
+        Raises:
+            RewardError: naming the factor.
+        """
+        for name, value in vars(self).items():
+            if isinstance(value, (int, float)) and not (isfinite(value) and value >= 0):
+                raise RewardError(
+                    f"reward {self.name!r}: {name} must be a finite number of at least 0, "
+                    f"got {value}"
+                )
+        if not self.scale > 0:
+            raise RewardError(f"reward {self.name!r} would pay a perfect prompt {self.scale}")
 
     @property
     def scale(self) -> float:
@@ -113,7 +128,8 @@ class _WithTies(_OnLabels):
     ties: Ties = "index"
 
     def __post_init__(self) -> None:
-        """Refuse an unknown tie rule."""
+        """Refuse an unknown tie rule, too."""
+        super().__post_init__()
         if self.ties not in TIES:
             raise RewardError(
                 f"reward {self.name!r}: ties must be one of {TIES}, got {self.ties!r}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO
 
 import numpy as np
+from rich.align import Align
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -185,7 +186,7 @@ class LiveDisplay:
             lines.append(Text(f"best prompt: {s.prompt_line(width - 13)}", style="bold"))
         if s.warning:
             lines.append(Text(f"warning: {one_line(s.warning, 3 * width)}", style="yellow"))
-        return Group(bar, *lines)
+        return Group(Align.left(bar), *lines)  # a bar by itself does not end its line
 
     def __enter__(self) -> LiveDisplay:
         """Start drawing."""

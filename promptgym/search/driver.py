@@ -99,7 +99,7 @@ class SearchMethod(ABC):
         problem: Problem,
         seed: int = 0,
         *,
-        checkpoint_dir: Path | None = None,
+        checkpoint_dir: str | Path | None = None,
         resume: bool = False,
     ) -> Result:
         """Search until the method or the budget ends; return the prompt chosen on dev.

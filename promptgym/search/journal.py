@@ -333,8 +333,8 @@ def describe(problem: Problem, method: str, seed: int, options: JSON) -> JSON:
     }
 
 
-def journaled(problem: Problem, folder: Path | None, header: JSON, resume: bool) -> Problem:
+def journaled(problem: Problem, folder: str | Path | None, header: JSON, resume: bool) -> Problem:
     """Return the problem with a journal in `folder`, or as it is without a folder."""
     if folder is None:
         return problem
-    return JournaledProblem(problem, Journal(folder, header, resume=resume))
+    return JournaledProblem(problem, Journal(Path(folder), header, resume=resume))

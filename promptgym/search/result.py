@@ -75,7 +75,7 @@ class Optimizer(Protocol):
         problem: Problem,
         seed: int = 0,
         *,
-        checkpoint_dir: Path | None = None,
+        checkpoint_dir: str | Path | None = None,
         resume: bool = False,
     ) -> Result:
         """Spend the problem's budget and return the prompt chosen on dev.

@@ -152,7 +152,10 @@ def _found_labels(plan: Plan, table: Table, column: str) -> tuple[LabelMap | Non
         keys = list(map(str, plan.verbalizers))
         found = distinct_labels(targets_of(table, column))
         return (found if set(keys) <= set(found.labels) else LabelMap(tuple(keys))), ""
-    return labels_from_data(table, column) if suits_labels(plan.metric) else (None, "")
+    if suits_labels(plan.metric):
+        return labels_from_data(table, column)
+    name = metric_name(plan.metric)
+    return None, f"free answers, since the metric {name!r} was given; labels='data' makes labels"
 
 
 def _verbalizers(definition: Definition, plan: Plan, labels: LabelMap | None) -> dict[str, str]:

@@ -13,6 +13,8 @@ from promptgym.tasks.task import Task
 SIZES: Mapping[str, int] = {"train": 64, "dev": 64, "test": 500}
 POOL = 32
 """Further solved examples, for demonstrations."""
+MOST = 100_000
+"""Examples of a split: inputs are told apart in memory, and there are not arbitrarily many."""
 
 
 def bundled_name(name: str) -> str | None:
@@ -37,17 +39,19 @@ def load_bundled(
         pool: examples in the pool of demonstrations, where other than `POOL`.
 
     Raises:
-        TaskError: for an unknown split or a size below 1.
+        TaskError: for an unknown split or a size below 1 or above `MOST`.
     """
     full = {**SIZES, **(sizes or {})}
     if set(full) != set(SIZES):
         raise TaskError(f"sizes: expected some of {list(SIZES)}, got {sorted(sizes or ())}")
     if min(full["train"], full["dev"]) < 1 or full["test"] < 0:
         raise TaskError(f"sizes must be at least 1 (test: 0), got {full}")
+    pool = POOL if pool is None else pool
+    if max(*full.values(), pool) > MOST:
+        raise TaskError(f"sizes and pool may be at most {MOST:,}, got {full} and {pool:,}")
     found = bundled_name(name)
     if found is None:
         raise TaskError(f"no bundled task {name!r}")
-    pool = POOL if pool is None else pool
     return _load(found, full["train"], full["dev"], full["test"], pool, seed)
 
 

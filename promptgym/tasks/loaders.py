@@ -102,7 +102,8 @@ def load_task(
         labels: a list of labels in order; a dict raw value -> label; "data" for every different
             target; None for free answers; "auto" to find out: at most 20 different targets in at
             least twice as many rows are labels, targets that all differ (or more than 20 in less
-            than twice as many rows) are free answers, and anything else is an error.
+            than twice as many rows) are free answers, and anything else is an error; with a
+            metric other than accuracy and balanced accuracy all targets are free answers.
             `Task.decided` says what was found.
         verbalizers: raw value or label -> word that the model answers with, or a list of words.
         k_shot: draw k examples a class for train and k others for dev, both from train, as LM-BFF

@@ -10,6 +10,7 @@ import json
 import pickle
 from collections.abc import Callable, Iterable
 from copy import deepcopy
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
@@ -57,8 +58,9 @@ def check_prompt_env(
             a batch.
 
     Raises:
-        AssertionError: naming the first thing that is wrong.
+        AssertionError: naming the first thing that is wrong, or a budget.
     """
+    _refuse_budget(env)
     check_env(env.unwrapped, skip_render_check=env.spec is None)
     _check_masks(env, seed, steps)
     first = _rollout(env, seed, steps, reset=True)
@@ -100,12 +102,21 @@ def check_vector_env(
     """
     for mode in modes:
         vector = make_vector(num_envs, mode)
+        _refuse_budget(vector)
         reference = SyncVectorEnv([make_scalar] * num_envs, autoreset_mode=mode)
         _check_spaces(reference, vector, mode)
         _check_equal(reference, vector, mode, seed, steps, tolerance)
         _check_vector_restore(vector, mode, seed, steps, tolerance)
         vector.close()
         reference.close()
+
+
+def _refuse_budget(env: Any) -> None:
+    """Refuse an environment whose budget is capped: what is left of it is in observations."""
+    problem = getattr(env.unwrapped, "problem", None)
+    caps = {} if problem is None else asdict(problem.ledger.budget)
+    given = {name: cap for name, cap in caps.items() if cap is not None}
+    expect(not given, f"check an environment without a budget; this one has {given}")
 
 
 def _masks(env: Any) -> BoolArray:
