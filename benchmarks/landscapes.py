@@ -19,6 +19,7 @@ from typing import Any
 
 FULL: dict[str, dict[str, int]] = {"tiny": {}, "tiny-masked": {"climbers": 0}}
 LOOKS = (200, 500, 1000, 2000)  # prompts of a climber at which the table shows test accuracy
+SETS = ("none", "worst", "best")  # of demonstrations
 
 
 def measure(task: str, model: str, path: Path, options: dict[str, int]) -> None:
@@ -80,17 +81,24 @@ def report(lands: list[dict[str, Any]]) -> str:
     edits = "edits: gap moved / accuracy moved (up, down)"
     parts = [table([*head, edits, "bars not met"], landscape_rows(lands))]
     at = ", ".join(f"{look:,}" for look in LOOKS)
-    rows = [[land["task"], climbs(land)] for land in lands if land["climbs"]]
-    parts.append(table(["task", f"climbers of the margin, test after {at} prompts"], rows))
-    shown = [(land["task"], land["demonstrations"]) for land in lands if land["demonstrations"]]
-    rows = [
-        [name, *(f"{d[key]['test']:.3f}" for key in ("none", "worst", "best"))] for name, d in shown
+    climbed = [[land["task"], climbs(land)] for land in lands if land["climbs"]]
+    shown = [
+        [land["task"], *(f"{land['demonstrations'][key]['test']:.3f}" for key in SETS)]
+        for land in lands
+        if land["demonstrations"]
     ]
-    parts.append(table(["task", "no demonstrations", "worst set", "best set"], rows))
-    drawn = [(land["task"], land["rewriter"]) for land in lands if land["rewriter"]]
-    rows = [[name, two(draw["test"] for draw in draws)] for name, draws in drawn]
-    if rows:
-        parts.append(table(["task", "untrained rewriter: best of 16, five draws"], rows))
+    drawn = [
+        [land["task"], two(draw["test"] for draw in land["rewriter"])]
+        for land in lands
+        if land["rewriter"]
+    ]
+    for columns, rows in (
+        (["task", f"climbers of the margin, test after {at} prompts"], climbed),
+        (["task", "no demonstrations", "worst set", "best set"], shown),
+        (["task", "untrained rewriter: best of 16, five draws"], drawn),
+    ):
+        if rows:
+            parts.append(table(columns, rows))
     return "\n".join(parts)
 
 
