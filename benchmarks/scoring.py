@@ -123,7 +123,7 @@ class Limit:
             new = {tuple(row[:n]) for row in rows for n in range(1, len(row) + 1)} - self.seen
             self.seen |= new
             tokens = len(new)
-        inputs = {w.shape[0]: torch.randn(LIMIT_BATCH, w.shape[0]) for w in self.layers}
+        inputs = {w.shape[0]: torch.randn(LIMIT_BATCH, w.shape[0]).to(w) for w in self.layers}
         start = time.process_time()
         with torch.inference_mode():
             for weight in self.layers:

@@ -25,6 +25,31 @@ CAUSAL: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", {**SMALL, "num_key_value_heads": 2}),
     "qwen2": ("Qwen2Config", {**SMALL, "num_key_value_heads": 2}),
     "sliding": ("MistralConfig", {**SMALL, "num_key_value_heads": 2, "sliding_window": 8}),
+    "local": (
+        "GPTNeoConfig",
+        {
+            "hidden_size": 32,
+            "num_layers": 2,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 1]],
+            "window_size": 8,
+            "max_position_embeddings": 96,
+        },
+    ),
+    "turning": (
+        "Phi3Config",
+        {
+            **SMALL,
+            "num_key_value_heads": 2,
+            "pad_token_id": 0,
+            "original_max_position_embeddings": 16,
+            "rope_scaling": {
+                "type": "longrope",
+                "short_factor": [1.0] * 4,
+                "long_factor": [4.0] * 4,
+            },
+        },
+    ),
     "softcap": (
         "Gemma2Config",
         {**SMALL, "num_key_value_heads": 2, "head_dim": 8, "final_logit_softcapping": 3.0},
@@ -43,6 +68,7 @@ MASKED: dict[str, tuple[str, dict[str, Any]]] = {
         "DistilBertConfig",
         {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 96},
     ),
+    "fourier": ("FNetConfig", SMALL),  # mixes padding in
     "modernbert": ("ModernBertConfig", {**SMALL, "local_attention": 8}),
 }
 SEQ2SEQ: dict[str, tuple[str, dict[str, Any]]] = {

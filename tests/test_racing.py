@@ -124,8 +124,8 @@ def test_prompts_whose_calls_failed_are_out() -> None:
     ("options", "says"),
     [
         ({"rule": "best"}, "rule must be 'halving' or 'bound', got 'best'"),
-        ({"keep": 0}, "at least 1, got 0 and 8"),
-        ({"growth": 1.0}, "growth must be more than 1, got 1.0"),
+        ({"keep": 0}, "keep must be a whole number of at least 1, got 0"),
+        ({"growth": 1.0}, "growth must be finite and more than 1, got 1.0"),
         ({"confidence": 1.0}, r"confidence must be in \(0, 1\)"),
     ],
 )

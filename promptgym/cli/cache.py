@@ -100,6 +100,10 @@ def clear(
     """Delete scores: all, those of some models, or old ones."""
     from promptgym.scoring.store import admin
 
+    if model == "":
+        raise ConfigError("--model is empty, which every name holds; leave it out to clear all")
+    if older_than_days is not None and not older_than_days >= 0:
+        raise ConfigError(f"--older-than-days must be at least 0, got {older_than_days}")
     store = _store(place)
     deleted = 0
     if store.path is None or store.path.exists():

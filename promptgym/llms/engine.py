@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +61,8 @@ class CausalEngine:
         self.batch_tokens = batch_tokens
         self.device = next(model.parameters()).device
         self.takes_positions = "position_ids" in inspect.signature(model.forward).parameters
-        self.window = sliding_window(model.config)
+        self.window = attention_window(model.config)
+        self.turn = rotary_turn(model.config)
         self.store = PrefixStore(kv_cache_bytes)
         self.wave_bytes = max(kv_cache_bytes, 64 * 2**20)
         self.shares = kv_cache_bytes > 0
@@ -68,7 +70,7 @@ class CausalEngine:
         self._table: PrefixTable | None = None
         self._scratch = Scratch()
         half = next(model.parameters()).dtype != torch.float32
-        self._probe(0.25 if half else 2e-4)
+        self._probe(0.25 if half else 1e-4)
 
     @torch.inference_mode()
     def _probe(self, tolerance: float) -> None:
@@ -125,6 +127,8 @@ class CausalEngine:
         if not rows:
             return np.zeros((0, columns.shape[-1]))
         longest = max(map(len, rows))
+        if self.turn is not None and longest > self.turn:
+            return self._solve_around(self.turn, rows, wants, columns)
         if not self.shares or (self.window is not None and 2 * longest > self.window):
             items = [
                 Item(i, r, None, 0, w) for i, (r, w) in enumerate(zip(rows, wants, strict=True))
@@ -138,6 +142,24 @@ class CausalEngine:
             self._collect(items, columns, kept, out)
             for entry in kept.values():
                 self.store.put(entry.key, entry.kv)
+        return out
+
+    def _solve_around(
+        self,
+        turn: int,
+        rows: Sequence[Sequence[int]],
+        wants: Sequence[range],
+        columns: torch.Tensor,
+    ) -> FloatArray:
+        """Compute rows longer than `turn` one by one, as the longest of a batch decides for all."""
+        out = np.empty((len(rows), columns.shape[-1]))
+        near = [i for i, row in enumerate(rows) if len(row) <= turn]
+        if near:
+            own = columns if columns.dim() == 1 else columns[near]
+            out[near] = self._solve([rows[i] for i in near], [wants[i] for i in near], own)
+        for i, row in enumerate(rows):
+            if len(row) > turn:
+                self._collect([Item(i, row, None, 0, wants[i])], columns, out=out)
         return out
 
     def _waves(
@@ -314,13 +336,33 @@ def worth_keeping(known: int, tokens: int) -> bool:
     return tokens > 0 and (known < tokens / 2 or tokens - known >= WORTH_KEEPING)
 
 
-def sliding_window(config: Any) -> int | None:
-    """Return the width of a model's sliding attention window; None without one."""
+_WINDOW = re.compile(r"(window|window_size|chunk_size)$")  # sliding_window, window_size, ...
+
+
+def attention_window(config: Any) -> int | None:
+    """Return the least width of a model's local attention (windows, chunks); None without any."""
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    window = getattr(text, "sliding_window", None)
-    if not isinstance(window, int) or getattr(text, "use_sliding_window", True) is False:
+    known = text.to_dict()
+    if known.get("use_sliding_window") is False:
+        known.pop("sliding_window", None)
+    widths = [value for name, value in known.items() if _WINDOW.search(name)]
+    return min((n for n in widths if type(n) is int and n > 0), default=None)
+
+
+def rotary_turn(config: Any) -> int | None:
+    """Return the length above which the longest text of a batch decides how positions turn.
+
+    So it is with rotary embeddings of the types "longrope" and "dynamic"; None for others.
+    """
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    kinds = [rope, *(part for part in rope.values() if isinstance(part, dict))]
+    if not any(kind.get("rope_type") in ("longrope", "dynamic") for kind in kinds):
         return None
-    return window
+    limits = [kind.get("original_max_position_embeddings") for kind in kinds]
+    limits += [getattr(text, "original_max_position_embeddings", None)]
+    given = [n for n in limits if type(n) is int]
+    return min(given) if given else int(text.max_position_embeddings)
 
 
 def _split(values: FloatArray, items: Sequence[Item]) -> list[FloatArray]:

@@ -68,7 +68,7 @@ class Seq2SeqModel(TransformersModel):
         ids = self.label_tokens(labels)
         encoded = self.encode(texts)
         out = empty_logprobs(len(texts), len(labels))
-        faults = {i: self.too_long(len(e)) for i, e in enumerate(encoded)}
+        faults = {i: self._fault(e) for i, e in enumerate(encoded)}
         failures = {i: reason for i, reason in faults.items() if reason}
         good = [i for i in range(len(texts)) if i not in failures]
         lengths = [len(encoded[i]) for i in good]
@@ -79,6 +79,10 @@ class Seq2SeqModel(TransformersModel):
         out = normalized(out, self.options.normalize, labels, ids)
         tokens = np.array([len(e) for e in encoded], dtype=np.int64) - self.special_tokens
         return LabelLogprobs(out, tokens, failures)
+
+    def _fault(self, ids: Sequence[int]) -> str | None:
+        """Return why a text cannot be read, or None."""
+        return self.too_long(len(ids)) if ids else "refused: the text has no tokens"
 
     @torch.inference_mode()
     def _score(self, rows: list[list[int]], labels: Sequence[Sequence[int]]) -> FloatArray:
@@ -124,7 +128,7 @@ class Seq2SeqModel(TransformersModel):
         out = np.zeros(len(read))
         with self._lock:
             for i, (ids, label) in enumerate(zip(read, written, strict=True)):
-                reason = self.too_long(len(ids))
+                reason = self._fault(ids)
                 if not label:
                     reason = f"the continuation {continuations[i]!r} has no tokens"
                 if reason:
@@ -138,7 +142,7 @@ class Seq2SeqModel(TransformersModel):
         check_sampling(sampling)
         draws = uniforms(texts, sampling)
         encoded = self.encode(texts)
-        out = [Completion("", error=self.too_long(len(ids))) for ids in encoded]
+        out = [Completion("", error=self._fault(ids)) for ids in encoded]
         good = [i for i, completion in enumerate(out) if completion.error is None]
         lengths = [len(encoded[i]) for i in good]
         with self._lock:

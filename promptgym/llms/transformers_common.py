@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ KINDS: dict[str, Kind] = {
     "ForConditionalGeneration": "seq2seq",
     "ForSeq2SeqLM": "seq2seq",
 }
-_HASH_WHOLE = 64 * 2**20  # larger files are identified by their size and both ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,13 @@ class TransformersOptions:
             raise ModelError(
                 f"model {spec!r}: normalize {out.normalize!r} is not none, tokens or characters"
             )
-        if out.batch_tokens is not None and out.batch_tokens < 1:
-            raise ModelError(f"model {spec!r}: batch_tokens must be positive")
+        size = out.batch_tokens
+        if size is not None and (type(size) is not int or size < 1):
+            raise ModelError(
+                f"model {spec!r}: batch_tokens must be a positive whole number, got {size!r}"
+            )
+        if not isinstance(out.revision, str | None):
+            raise ModelError(f"model {spec!r}: revision is text, got {out.revision!r}")
         kept = out.kv_cache_mb
         if isinstance(kept, bool) or not isinstance(kept, (int, float)) or not 0 <= kept < math.inf:
             raise ModelError(
@@ -124,8 +129,10 @@ class TransformersModel(ABC):
         self.options = options
         # Options as written: with the spec, what the registry knows.
         self.given: dict[str, Any] = {}
-        dtype = "" if options.dtype == "float32" else f":{options.dtype}"
-        self.name = f"{spec}@{identity}{dtype}"
+        usual = (options.dtype == "float32", options.normalize == "none")
+        other = (options.dtype, f"per-{options.normalize}")
+        said = "".join(f":{what}" for what, so in zip(other, usual, strict=True) if not so)
+        self.name = f"{spec}@{identity}{said}"  # all that scores depend on
         self.mask_token: str = ""
         self.device = next(model.parameters()).device
         self.batch_tokens = options.batch_tokens or batch_tokens_for(model, self.device)
@@ -250,18 +257,18 @@ def identity_of(name: str, config: Any) -> str:
         return str(commit)[:12]
     digest = hashlib.blake2b(digest_size=6)
     for path in sorted(folder.glob("*")):
-        if path.suffix not in (".json", ".safetensors", ".model", ".txt"):
-            continue
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size}:".encode())
-        with path.open("rb") as file:
-            if size <= _HASH_WHOLE:
-                digest.update(file.read())
-            else:
-                digest.update(file.read(2**20))
-                file.seek(size - 2**20)
-                digest.update(file.read())
+        if path.suffix in (".json", ".safetensors", ".model", ".txt"):
+            about = path.stat()
+            digest.update(f"{path.name}:{about.st_size}:".encode())
+            digest.update(_digest(path, about.st_size, about.st_mtime_ns))
     return digest.hexdigest()
+
+
+@cache
+def _digest(path: Path, size: int, changed: int) -> bytes:
+    """Return the hash of a file's whole content, read once for a size and time of change."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").digest()
 
 
 def found_folder(name: str, spec: str) -> str:

@@ -145,7 +145,8 @@ class VLLMModel(CausalModel):
         self.spec = spec
         self.given = {}
         self.options = TransformersOptions(normalize=options.normalize)
-        self.name = f"{spec}@{identity}:{options.dtype}"
+        per = "" if options.normalize == "none" else f":per-{options.normalize}"
+        self.name = f"{spec}@{identity}:{options.dtype}{per}"
         self.mask_token = ""
         self.device = torch.device("cpu")
         self.batch_tokens = 0

@@ -53,12 +53,14 @@ class Race:
         """
         if self.rule not in ("halving", "bound"):
             raise ConfigError(f"race: rule must be 'halving' or 'bound', got {self.rule!r}")
-        if self.keep < 1 or self.first < 1:
-            raise ConfigError(
-                f"race: keep and first must be at least 1, got {self.keep} and {self.first}"
-            )
-        if not self.growth > 1:
-            raise ConfigError(f"race: growth must be more than 1, got {self.growth}")
+        for name, least in (("keep", 1), ("first", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ConfigError(
+                    f"race: {name} must be a whole number of at least {least}, got {value!r}"
+                )
+        if not 1 < self.growth < math.inf:
+            raise ConfigError(f"race: growth must be finite and more than 1, got {self.growth}")
         if not (0 < self.confidence < 1 and self.span > 0):
             raise ConfigError(
                 "race: confidence must be in (0, 1) and span above 0, got "

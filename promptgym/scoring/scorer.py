@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from promptgym.errors import BudgetExhausted, ModelError, TaskError, TooManyFailures
+from promptgym.errors import BudgetExhausted, ConfigError, ModelError, TaskError, TooManyFailures
 from promptgym.llms import LanguageModel, Sampling
 from promptgym.prompts import Example, Prompt, PromptsLike, Template, prompts_of
 from promptgym.scoring.asking import Answers, Asker
 from promptgym.scoring.cache import AnswerCache, distinct
 from promptgym.scoring.flights import Flights
 from promptgym.scoring.ledger import Ledger
+from promptgym.scoring.outcomes import Outcomes
 from promptgym.scoring.recall import recall
 from promptgym.scoring.scores import OK, SKIPPED, STATUS_NAMES, Failure, Scores, status_of
 from promptgym.scoring.store import ScoreStore, Setting, Shelf
@@ -91,15 +91,17 @@ class Scorer:
 
         Raises:
             ModelError: the model cannot tell the labels apart, or its kind and the template differ.
-            ConfigError: the budget caps money and the model does not count any.
+            ConfigError: the budget caps money and the model does not count any, or a number that
+                means nothing.
         """
+        _check_numbers(batch_size, cache_pairs, max_failures)
         self.task = task.closed()
         self.model = model
         self.template = template
         self.ledger = ledger if ledger is not None else Ledger()
         self.batch_size = batch_size
         self.max_failures = max_failures
-        self.outcomes: Counter[str] = Counter()
+        self.outcomes = Outcomes()
         self.paying: Callable[[int], None] | None = None
         self.cache = AnswerCache(cache_pairs)
         if template.has_mask != (model.kind == "masked"):
@@ -286,7 +288,7 @@ class Scorer:
             good = np.array([i not in reasons for i in index.tolist()])
             for place, i in zip(places[~good].tolist(), index[~good].tolist(), strict=True):
                 work.status[row.number, place], reason = status_of(reasons[i])
-                work.failures[row.number, place] = reason
+                work.failures[row.number, place] = self.outcomes.last = reason
                 self.outcomes[STATUS_NAMES[work.status[row.number, place]]] += 1
             places, answers = places[good], answers[good]
         values = self._pay(answers, work, places)
@@ -302,16 +304,13 @@ class Scorer:
         Raises:
             TooManyFailures: more than `max_failures` of them, and 256 or more in all.
         """
-        asked = self.outcomes.total()
-        failed = asked - self.outcomes["ok"]
+        asked, failed = self.outcomes.total(), self.outcomes.failed
         if asked < JUDGED_FROM or failed <= self.max_failures * asked or not work.failures:
             return
-        kinds = ", ".join(f"{n:,} {k}" for k, n in self.outcomes.most_common() if k != "ok")
-        last = next(reversed(work.failures.values()))
         raise TooManyFailures(
-            f"{failed:,} of {asked:,} evaluations by {self.model.name} failed ({kinds}), more than "
-            f"the {self.max_failures:.0%} allowed; the last: {last}. What was answered is kept: "
-            "mend the cause and go on, or allow more (max_failures)"
+            f"{self.outcomes.said(self.model.name)}. That is more than the "
+            f"{self.max_failures:.0%} allowed: what was answered is kept; mend the cause and go "
+            "on, or allow more (max_failures)"
         )
 
     def _pay(self, answers: FloatArray | ObjectArray, work: Work, places: IntArray) -> FloatArray:
@@ -374,6 +373,15 @@ class Scorer:
                 known.clear()
             known.update(zip(new, self.model.count_tokens(new).tolist(), strict=True))
         return np.array([known[p.instruction] for p in prompts], dtype=np.int64)
+
+
+def _check_numbers(batch_size: int, cache_pairs: int, max_failures: float) -> None:
+    """Refuse sizes and shares that mean nothing."""
+    for name, size, least in (("batch_size", batch_size, 1), ("cache_pairs", cache_pairs, 0)):
+        if size < least:
+            raise ConfigError(f"{name} must be at least {least}, got {size}")
+    if not 0 <= max_failures <= 1:
+        raise ConfigError(f"max_failures is a share from 0 to 1, got {max_failures}")
 
 
 def _payments(task: Task) -> FloatArray | None:

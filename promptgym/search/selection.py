@@ -140,10 +140,13 @@ class Selection:
         self._reserve = 0
         best = self.choose()
         if best is None:
+            failed = self.problem.scorer.outcomes.said(self.problem.model.name)
             raise PromptGymError(
-                "no prompt was scored completely: what the budget leaves beside the choice on dev "
-                "is smaller than one pass over the training split "
-                f"({len(self.problem.task.train)} queries), or every call failed"
+                f"no prompt was scored completely: {failed}"
+                if failed
+                else "no prompt was scored completely: what the budget leaves beside the choice "
+                "on dev is smaller than one pass over the training split "
+                f"({len(self.problem.task.train)} queries)"
             )
         asked = [self._with_dev(c) for p, c in self.known.items() if p in self.dev]
         asked.sort(key=lambda c: (-(c.dev or 0.0), -c.reward))

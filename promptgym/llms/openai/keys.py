@@ -42,10 +42,18 @@ class Key:
         """Return the authorization header; empty without a key."""
         return {"Authorization": f"Bearer {self._value}"} if self else {}
 
+    def stands_in(self, text: str) -> bool:
+        """Return whether a text holds this key, as it is or as an address writes it."""
+        return bool(self) and any(form in text for form in self._forms())
+
+    def _forms(self) -> tuple[str, ...]:
+        """Return the ways in which the key may be written."""
+        return self._value, quote(self._value, safe="")
+
     def scrub(self, text: str) -> str:
         """Return a text with this key, and whatever else looks like one, replaced by `***`."""
         if self:
-            for form in (self._value, quote(self._value, safe="")):
+            for form in self._forms():
                 text = text.replace(form, HIDDEN)
         return _LOOKS_SECRET.sub(HIDDEN, text)
 

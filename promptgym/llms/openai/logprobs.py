@@ -8,6 +8,7 @@ from typing import Any
 
 from promptgym.llms.openai.retry import Fault
 
+ROUNDING = 1e-3  # by which a log-probability may be above 0
 _RAW = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})  # how some servers write spaces
 
 
@@ -98,5 +99,7 @@ def _total(values: Sequence[Any]) -> float | Fault:
         if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
             what = "a token of the label has no log-probability (is the text before it empty?)"
             return Fault("api_error", what)
+        if value > ROUNDING:
+            return Fault("api_error", f"a token of the label has the log-probability {value}")
         total += value
     return total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -85,6 +86,11 @@ class OpenAIModel:
         options = self.options
         self._process = loop.current()
         key = read_key(self.spec, self.endpoint.host, options.key_env)
+        if key.stands_in(self.spec) or key.stands_in(json.dumps(self.given, default=str)):
+            raise ModelError(
+                "an openai: model's address, name or options hold the key itself, which is shown "
+                "nowhere; take it out, it is sent from the environment"
+            )
         self._shared = server_for(self.endpoint.url, key, options.key_env)
         limiter = self._shared.limiter
         limits = options.concurrency, options.requests_per_minute, options.tokens_per_minute

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 MILLION = 1e6
+MOST = 2**40  # tokens that a request may claim to have read or written
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def tokens_of(body: dict[str, Any]) -> tuple[int, int] | None:
     counts = usage.get("prompt_tokens"), usage.get("completion_tokens", 0)
     read, written = (0 if n is None and i else n for i, n in enumerate(counts))
     for count in (read, written):
-        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count < MOST:
             return None
     return read, written
 

@@ -20,6 +20,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -52,12 +53,14 @@ def export_store(store: ScoreStore, path: str | Path, model: str | None = None) 
         The number of rows written.
 
     Raises:
-        ConfigError: if the store cannot be used.
+        ConfigError: if the store cannot be used, or the file cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.name or path.is_dir():
+        raise ConfigError(f"{path}: a folder; give the name of a file to export to")
     partial = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix, .gz or not
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with _open(partial, "wt") as file:
 
             def put(row: JSON) -> None:
@@ -68,8 +71,11 @@ def export_store(store: ScoreStore, path: str | Path, model: str | None = None) 
         if store.off:
             raise ConfigError(f"{store!r} cannot be used: {store.off}")
         partial.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
     return count
 
 
@@ -92,9 +98,13 @@ def _export(connection: Connection, put: Callable[[JSON], None], model: str | No
         if model is None or model in setting["model"]:
             labels[key] = None if setting["labels"] is None else len(setting["labels"])
             put({"kind": "setting", "id": key.hex(), "content": setting})
+    uses = select(d.answers.c.setting, d.answers.c.examples).distinct()
+    used = {examples for setting, examples in connection.execute(uses) if setting in labels}
     sizes: dict[bytes, int] = {}
     sets = select(d.example_sets.c.key, d.example_sets.c.size, d.example_sets.c.content)
     for key, size, packed in connection.execute(sets):
+        if key not in used:
+            continue
         sizes[key] = size
         put({"kind": "examples", "id": key.hex(), "examples": json.loads(zlib.decompress(packed))})
     a, p = d.answers, d.prompts
@@ -142,6 +152,8 @@ def import_store(store: ScoreStore, path: str | Path) -> int:
         ConfigError: for a file that is no export, naming the line; rows before it are kept.
     """
     path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file")
     shelves: dict[str, Shelf] = {}
     waiting: dict[str, list[Answered]] = {}
     count = 0
