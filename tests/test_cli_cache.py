@@ -107,6 +107,16 @@ def test_the_default_place_is_that_of_the_environment(
     assert str(tmp_path / "mine.sqlite") in run(capsys, "cache", "info")
 
 
+@pytest.mark.parametrize("which", [("--model", ""), ("--older-than-days", "-5")])
+def test_clear_refuses_what_would_delete_all(
+    which: tuple[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["cache", "clear", *which, "--yes", "--cache", str(tmp_path / "scores.sqlite")])
+    assert end.value.code == 2
+    assert which[0] in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [("info",), ("clear", "--yes"), ("export", "x.jsonl")])
 def test_a_cache_that_cannot_be_used_is_an_error_here(
     command: tuple[str, ...],

@@ -17,6 +17,7 @@ from llm_models import BEGIN, CAUSAL, MASKED, SEQ2SEQ, sentence
 
 from promptgym.errors import ModelError
 from promptgym.llms import Sampling, load_model
+from promptgym.llms.transformers_common import identity_of
 
 TOLERANCE = 1e-4
 
@@ -89,6 +90,22 @@ def test_the_last_layer_feeds_forward_only_what_is_read(built: Any) -> None:
 def test_a_memory_that_cannot_be_is_refused(size: Any) -> None:
     with pytest.raises(ModelError, match="kv_cache_mb is megabytes, 0 or more, got"):
         load_model("tiny", kv_cache_mb=size)
+
+
+def test_a_name_tells_all_that_scores_depend_on(tmp_path: Path) -> None:
+    usual, other = load_model("tiny"), load_model("tiny", normalize="tokens")
+    assert other.name == f"{usual.name}:per-tokens"
+    for number, byte in enumerate((b"a", b"b")):  # the same size and ends
+        (tmp_path / str(number)).mkdir()
+        weights = tmp_path / str(number) / "model.safetensors"
+        weights.write_bytes(b"0" * 2**20 + byte + b"0" * 2**20)
+    assert identity_of(str(tmp_path / "0"), None) != identity_of(str(tmp_path / "1"), None)
+
+
+@pytest.mark.parametrize("size", ["many", 2.5, True, 0])
+def test_a_batch_that_cannot_be_is_refused(size: Any) -> None:
+    with pytest.raises(ModelError, match="batch_tokens must be a positive whole number, got"):
+        load_model("tiny", batch_tokens=size)
 
 
 @pytest.mark.parametrize("path", ["/nope", "./nope", "~/nope/nope", "runs/no/model"])

@@ -117,6 +117,7 @@ def test_the_tokens_of_a_label_are_found_from_the_end(
         echoed(["It", " is", " good", "."], [None, -1.0, None, -9.0]),
         echoed(["It", " is", " good", "."], [None, -1.0, -9.0]),
         echoed(["It", " is", " good", "."], [None, -1.0, float("nan"), -9.0]),
+        echoed(["It", " is", " good", "."], [None, -1.0, 3.0, -9.0]),  # no probability
     ],
 )
 def test_log_probabilities_that_are_not_there_are_a_fault(choice: dict[str, Any]) -> None:

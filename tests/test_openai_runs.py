@@ -57,6 +57,9 @@ def test_a_key_in_the_wrong_place_is_refused_unseen(
         (f"openai:http://127.0.0.1:1/v1?key={SECRET}#m", {}),
         ("openai:http://127.0.0.1:1/v1#m", {"key_env": SECRET}),
         ("openai:http://127.0.0.1:1/v1#m", {"body": {"api_key": SECRET}}),
+        ("openai:http://127.0.0.1:1/v1#m", {"body": {"user": f"me-{SECRET}"}}),
+        (f"openai:http://127.0.0.1:1/v1#{SECRET}", {}),
+        (f"openai:http://127.0.0.1:1/{SECRET}/v1#m", {}),
     ]
     for number, (spec, options) in enumerate(wrong):
         out = tmp_path / str(number)

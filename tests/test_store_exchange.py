@@ -36,6 +36,8 @@ def test_an_export_is_read_back_elsewhere(
     shelf.write([Answered(demonstrated, examples, odd, np.array([1, 2]))])
     assert export_store(scorer.shelf.store, tmp_path / name) == 6
     assert export_store(scorer.shelf.store, tmp_path / "some.jsonl", model="m@1") == 1
+    assert export_store(scorer.shelf.store, tmp_path / "none.jsonl", model="nobody") == 0
+    assert len((tmp_path / "none.jsonl").read_text().splitlines()) == 1, "no examples of others"
     other = store_at(tmp_path / "other")
     assert import_store(other, tmp_path / name) == 6
     assert import_store(other, tmp_path / name) == 6, "what is there already stays"
@@ -62,6 +64,16 @@ def test_a_file_that_is_no_export_is_refused_by_line(tmp_path: Path, text: str, 
     (tmp_path / "file.jsonl").write_text(text)
     with pytest.raises(ConfigError, match=f"{said}: not a line of a cache export"):
         import_store(store_at(tmp_path / "cache"), tmp_path / "file.jsonl")
+
+
+def test_what_cannot_be_written_or_read_is_refused(tmp_path: Path) -> None:
+    store = store_at(tmp_path / "cache")
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path, tmp_path / "file" / "x.jsonl"):
+        with pytest.raises(ConfigError, match=r"a folder|cannot be written"):
+            export_store(store, place)
+    with pytest.raises(ConfigError, match="there is no such file"):
+        import_store(store, tmp_path / "nothing.jsonl")
 
 
 def test_clearing_takes_what_was_named_and_what_only_that_referred_to(place: str) -> None:

@@ -75,8 +75,10 @@ class StandIn:
 
     def label_logprobs(self, texts: Sequence[str], labels: Sequence[str]) -> LabelLogprobs:
         """Make up log-probabilities."""
-        tokens = self.count_tokens(texts)
-        self._pay(int(tokens.sum()), 0)
+        cost = getattr(self.model, "label_cost", None)
+        read, written = (self.count_tokens(texts), 0) if cost is None else cost(texts, labels)
+        self._pay(int(np.sum(read)), int(np.sum(written)))
+        tokens = np.asarray(read + written, dtype=np.int64)
         rates = np.array([[_share(f"{text}\0{label}") for label in labels] for text in texts])
         return LabelLogprobs(np.log(rates).reshape(len(texts), len(labels)), tokens)
 

@@ -109,6 +109,10 @@ class AnswersInParts(Protocol):
     Each part names the texts that were answered since the part before; together they are what
     `label_logprobs` and `generate` return. So a caller can keep answers while it waits for the
     rest, and an interrupt loses none that came.
+
+    A model whose use costs money may offer `book()`, too: a meter that both methods then take as
+    their last argument, so that each caller knows what its own requests cost; and
+    `label_cost(texts, labels)`, the tokens that labels of texts take to read and at most to write.
     """
 
     def label_parts(

@@ -36,6 +36,15 @@ def is_remote(model: LanguageModel) -> bool:
     return bool(getattr(model, "remote", hasattr(model, "usage")))
 
 
+def label_tokens(model: LanguageModel, texts: Sequence[str], labels: Sequence[str]) -> IntArray:
+    """Return the tokens that labels of texts cost, shape (N,): what a served model says they do."""
+    cost = getattr(model, "label_cost", None)
+    if cost is None:
+        return model.count_tokens(texts)
+    read, written = cost(texts, labels)
+    return np.asarray(read + written, dtype=np.int64)
+
+
 class Asker:
     """Asks a model about texts: for labels if there are words for them, else for completions.
 
@@ -49,6 +58,8 @@ class Asker:
         self.words = words
         self.sampling = sampling
         self._lock = threading.Lock()
+        books = self.in_parts and hasattr(model, "book")
+        self._book: Any = model.book() if books else None  # type: ignore[attr-defined]
         self._seen = self._usage()
 
     def __getstate__(self) -> dict[str, object]:
@@ -68,8 +79,10 @@ class Asker:
 
     def most_tokens(self, texts: Sequence[str]) -> int:
         """Return what asking costs at most: a completion is counted as its longest."""
-        written = 0 if self.words is not None else len(texts) * self.sampling.max_new_tokens
-        return int(self.model.count_tokens(texts).sum()) + written
+        if self.words is None:
+            written = len(texts) * self.sampling.max_new_tokens
+            return int(self.model.count_tokens(texts).sum()) + written
+        return int(label_tokens(self.model, texts, self.words).sum())
 
     def ask(self, texts: Sequence[str], landed: Callable[[], None]) -> Answers:
         """Ask about texts in one call.
@@ -98,12 +111,13 @@ class Asker:
                 yield np.arange(len(texts)), self._ask(texts)
             return
         model: Any = self.model
+        mine = () if self._book is None else (self._book,)
         if self.words is None:
-            for where, completions in model.completion_parts(texts, self.sampling):
+            for where, completions in model.completion_parts(texts, self.sampling, *mine):
                 some = [texts[i] for i in where]
                 yield np.array(where, dtype=np.int64), self._of_completions(some, completions)
         else:
-            for where, result in model.label_parts(texts, self.words):
+            for where, result in model.label_parts(texts, self.words, *mine):
                 yield np.array(where, dtype=np.int64), self._of_labels(result)
 
     @property
@@ -141,8 +155,11 @@ class Asker:
         return int(getattr(getattr(self.model, "usage", None), "under_way", 0))
 
     def _usage(self) -> tuple[float, int]:
-        """Return (USD known to be spent, requests of unknown cost) of a model that counts them."""
-        usage = getattr(self.model, "usage", None)
+        """Return (USD known to be spent, requests of unknown cost) of a model that counts them.
+
+        Of one that keeps books for its callers, it is what was asked from here.
+        """
+        usage = getattr(self.model, "usage", None) if self._book is None else self._book.usage()
         return (0.0, 0) if usage is None else (usage.known_usd, usage.unpriced)
 
     def charge_money(self, ledger: Ledger) -> None:

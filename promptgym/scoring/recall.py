@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,9 @@ from promptgym.scoring.store import Answered, ExampleSet, Shelf
 from promptgym.types import BoolArray, IntArray
 
 PAGE = 256
-"""Examples of a prompt that are kept together where a model answers in parts: a kill loses those
-that are not all answered."""
+"""Examples of a prompt that are kept together where a model answers in parts."""
+KEPT_EVERY = 2.0
+"""Seconds after which pages that are not all answered are kept, too: what a kill may lose."""
 
 
 @dataclass(slots=True)
@@ -84,11 +86,12 @@ def recall(
                 ready &= [text not in reasons for text in page.texts.tolist()]
             if ready.any():
                 at = page.texts[ready]
-                kept = sets.of(page.places[ready])
-                new.append(Answered(page.prompt, kept, answers[at], tokens[at]))
+                some = sets.of(page.places[ready])
+                new.append(Answered(page.prompt, some, answers[at], tokens[at]))
         pages = [page for page in pages if page.unkept.any()]
         shelf.write(new)
 
+    kept = time.monotonic()
     try:
         missing = np.flatnonzero(~known)
         if len(missing):
@@ -97,7 +100,9 @@ def recall(
                 at = missing[where]
                 answers[at], tokens[at], known[at] = got.answers, got.tokens, True
                 reasons.update({int(at[i]): reason for i, reason in got.reasons.items()})
-                keep(whole=True)
+                due = time.monotonic() - kept >= KEPT_EVERY
+                keep(whole=not due)
+                kept = time.monotonic() if due else kept
                 landed()
     finally:
         keep(whole=False)

@@ -13,7 +13,7 @@ from promptgym.llms.openai.client import Reply, Server
 from promptgym.llms.openai.logprobs import generated_tokens, joined, tail_logprob
 from promptgym.llms.openai.options import OpenAIOptions
 from promptgym.llms.openai.parser import LabelParser, is_refusal
-from promptgym.llms.openai.prices import Meter, tokens_of
+from promptgym.llms.openai.prices import BOOK, Meter, tokens_of
 from promptgym.llms.openai.retry import Fault, Policy, Streak
 
 T = TypeVar("T")
@@ -84,12 +84,15 @@ class Asker:
         number: int,
         work: Callable[[int], Awaitable[Answer[T]]],
         landed: Callable[[tuple[int, Answer[T]]], None],
+        *,
+        book: Meter | None = None,
     ) -> None:
         """Hand over what work(0) ... work(number - 1) give, side by side, each as it comes.
 
         Once `give_up_after` of them in a row failed for reasons of the server's, the rest is not
-        asked.
+        asked. Use is counted in `book`, too.
         """
+        BOOK.set(book)  # of this task and those it begins
         streak = Streak(self.options.give_up_after)
         numbers = iter(range(number))
 
@@ -126,15 +129,18 @@ class Asker:
             return Answer(fault=self._clean(found), attempts=reply.attempts, tokens=tokens)
         return Answer(found.text, None, reply.attempts, tokens, found.tokens)
 
+    def answer_form(self, path: str, labels: Sequence[str]) -> tuple[int, str]:
+        """Return how long an answer that holds a label may be, in tokens, and the instruction."""
+        limit = self.options.answer_tokens or SHORTEST_ANSWER + max(map(len, labels))
+        if path != wire.CHAT:
+            return limit, ""
+        return limit, self.options.instruction.replace("{labels}", ", ".join(labels))
+
     async def label_by_answer(
         self, path: str, text: str, parser: LabelParser, expected: float
     ) -> Answer[list[float]]:
         """Have an answer written and read the label from it: 0 for it, -inf for the others."""
-        longest = max(map(len, parser.labels))
-        limit = self.options.answer_tokens or SHORTEST_ANSWER + longest
-        system = ""
-        if path == wire.CHAT:
-            system = self.options.instruction.replace("{labels}", ", ".join(parser.labels))
+        limit, system = self.answer_form(path, parser.labels)
         sampling = Sampling(max_new_tokens=limit)
         answer = await self.write(path, text, sampling, expected, seed=0, system=system)
         if answer.value is None:

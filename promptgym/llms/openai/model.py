@@ -22,6 +22,7 @@ from promptgym.llms.openai import loop, wire
 from promptgym.llms.openai.asking import Answer, Asker
 from promptgym.llms.openai.client import Server, server_for
 from promptgym.llms.openai.keys import read_key
+from promptgym.llms.openai.logprobs import joined
 from promptgym.llms.openai.options import Endpoint, OpenAIOptions
 from promptgym.llms.openai.parser import LabelParser
 from promptgym.llms.openai.prices import Meter, Price, Usage
@@ -168,10 +169,32 @@ class OpenAIModel:
             failures.update({where[n]: reason for n, reason in part.failures.items()})
         return LabelLogprobs(out, tokens, dict(sorted(failures.items())))
 
+    def book(self) -> Meter:
+        """Return an empty book for the use of one caller, see `label_parts`."""
+        return Meter(self.price)
+
+    def label_cost(self, texts: Sequence[str], labels: Sequence[str]) -> tuple[IntArray, IntArray]:
+        """Return the tokens that labels of texts take to read, and at most to write, each (N,).
+
+        They are as exact as `count_tokens`.
+        """
+        texts = list(texts)
+        if self.labels == "logprobs":
+            read = sum(self.count_tokens([joined(t, label) for t in texts]) for label in labels)
+            return np.asarray(read, dtype=np.int64), np.full(len(texts), len(labels))
+        limit, system = self._asker.answer_form(self._abilities.path, labels)
+        read = self.count_tokens(texts) + (self.count_tokens([system])[0] if system else 0)
+        return read, np.full(len(texts), limit)
+
     def label_parts(
-        self, texts: Sequence[str], labels: Sequence[str]
+        self, texts: Sequence[str], labels: Sequence[str], book: Meter | None = None
     ) -> Iterator[tuple[list[int], LabelLogprobs]]:
         """Yield what `label_logprobs` returns, in parts, as the answers come.
+
+        Args:
+            texts: N texts.
+            labels: see `label_logprobs`.
+            book: counts what this work uses; `usage` counts all work.
 
         Yields:
             Which texts have been answered since the part before, and their answers.
@@ -192,7 +215,7 @@ class OpenAIModel:
             async def score(i: int) -> Answer[list[float]]:
                 return await ask.label_by_answer(path, texts[i], parser, float(expected[i]))
 
-        for landed in loop.stream(partial(ask.each, len(texts), score)):
+        for landed in loop.stream(partial(ask.each, len(texts), score, book=book)):
             where = [i for i, _ in landed]
             out, tokens = empty_logprobs(len(where), len(labels)), expected[where]
             failures: dict[int, str] = {}
@@ -253,7 +276,7 @@ class OpenAIModel:
         return out
 
     def completion_parts(
-        self, texts: Sequence[str], sampling: Sampling
+        self, texts: Sequence[str], sampling: Sampling, book: Meter | None = None
     ) -> Iterator[tuple[list[int], list[Completion]]]:
         """Yield what `generate` returns, in parts, as the answers come; see `label_parts`."""
         check_sampling(sampling)
@@ -268,7 +291,7 @@ class OpenAIModel:
                 path, texts[i], sampling, float(expected[i]), seed=seeds[i], system=""
             )
 
-        for landed in loop.stream(partial(self._asker.each, len(texts), write)):
+        for landed in loop.stream(partial(self._asker.each, len(texts), write, book=book)):
             yield (
                 [i for i, _ in landed],
                 [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,38 +80,51 @@ class Meter:
         self._usage = Usage()
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle price and use, without the lock."""
+        return {"price": self.price, "_usage": self._usage}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take price and use, with a lock of its own."""
+        vars(self).update(state)
+        self._lock = threading.Lock()
+
     def sent(self) -> None:
         """Count an attempt."""
-        with self._lock:
-            old = self._usage
-            self._usage = replace(old, attempts=old.attempts + 1, under_way=old.under_way + 1)
+        self._add(attempts=1, under_way=1)
 
     def back(self) -> None:
         """Count an attempt as over, whatever came of it."""
-        with self._lock:
-            self._usage = replace(self._usage, under_way=self._usage.under_way - 1)
+        self._add(under_way=-1)
 
     def answered(self, tokens: tuple[int, int] | None) -> None:
         """Count an answer and what it says it used; None if it does not say."""
         usd = None if tokens is None else self.price.usd(*tokens)
-        with self._lock:
-            old = self._usage
-            self._usage = replace(
-                old,
-                requests=old.requests + 1,
-                tokens_in=old.tokens_in + (tokens[0] if tokens else 0),
-                tokens_out=old.tokens_out + (tokens[1] if tokens else 0),
-                unmetered=old.unmetered + (tokens is None),
-                known_usd=old.known_usd + (usd or 0.0),
-                unpriced=old.unpriced + (usd is None),
-            )
+        self._add(
+            requests=1,
+            tokens_in=tokens[0] if tokens else 0,
+            tokens_out=tokens[1] if tokens else 0,
+            unmetered=int(tokens is None),
+            known_usd=usd or 0.0,
+            unpriced=int(usd is None),
+        )
 
     def lost(self) -> None:
         """Count an attempt that may have been billed, though no answer came of it."""
-        with self._lock:
-            old = self._usage
-            self._usage = replace(old, unmetered=old.unmetered + 1, unpriced=old.unpriced + 1)
+        self._add(unmetered=1, unpriced=1)
+
+    def _add(self, **more: float) -> None:
+        """Add to what was used, here and in the book of whom the work is for."""
+        book = BOOK.get()
+        for meter in (self,) if book is None else (self, book):
+            with meter._lock:
+                old = meter._usage
+                meter._usage = replace(old, **{n: getattr(old, n) + x for n, x in more.items()})
 
     def usage(self) -> Usage:
         """Return what was used so far."""
         return self._usage
+
+
+BOOK: ContextVar[Meter | None] = ContextVar("book", default=None)
+"""A second meter, of whoever has the requests under way made; None for nobody's."""
