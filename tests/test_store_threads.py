@@ -17,7 +17,8 @@ from promptgym.scoring import OK
 from promptgym.testing.transparent import TransparentModel
 
 
-def test_threads_that_ask_the_same_ask_once(place: str) -> None:
+@pytest.mark.parametrize("scorers", [1, 3])
+def test_threads_that_ask_the_same_ask_once(place: str, scorers: int) -> None:
     class Slow(Watched):
         remote = True
 
@@ -27,10 +28,11 @@ def test_threads_that_ask_the_same_ask_once(place: str) -> None:
 
     gate = threading.Event()
     model = Slow()
-    scorer = scorer_of(model, place)
+    several = [scorer_of(model, place) for _ in range(scorers)]
     results: list[object] = []
 
     def ask(number: int) -> None:
+        scorer = several[number % scorers]
         prompts = PROMPTS[number % 3 :] + PROMPTS[: number % 3]
         scores = scorer.score(prompts, TASK.train)
         results.append(scores.select(np.argsort([PROMPTS.index(p) for p in prompts])).values)
@@ -44,7 +46,8 @@ def test_threads_that_ask_the_same_ask_once(place: str) -> None:
     want = scorer_of(TransparentModel(), None).score(PROMPTS, TASK.train).values
     for got in results:
         np.testing.assert_array_equal(got, want)  # type: ignore[arg-type]
-    assert scorer.ledger.queries == 8 * 60 and scorer.ledger.held.queries == 0
+    assert sum(scorer.ledger.queries for scorer in several) == 8 * 60
+    assert not any(scorer.ledger.held.queries for scorer in several)
 
 
 def test_what_others_learned_since_the_first_look_is_not_asked_again() -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from weakref import WeakValueDictionary
 
 from promptgym.prompts import Prompt
 
+_SHARING = threading.Lock()
+_SHARED: WeakValueDictionary[tuple[str, bytes], Flights] = WeakValueDictionary()
+
 
 class Flights:
-    """The lock of a scorer and the prompts in flight under it.
+    """The lock of a scorer (or of several that share a store) and the prompts in flight under it.
 
     A thread claims the prompts of one call, asks without holding the lock, writes what came and
     lands them. Whoever needs a claimed prompt waits for the landing and finds the answers in the
-    cache. A thread that waits holds no claims, so nobody waits for ever.
+    cache or the store. A thread that waits holds no claims, so nobody waits for ever.
 
     Attributes:
         lock: of the scorer.
@@ -26,6 +30,17 @@ class Flights:
         self.landings = 0
         self._landed = threading.Condition(self.lock)
         self._claimed: set[Prompt] = set()
+
+    @classmethod
+    def shared(cls, place: str, setting: bytes) -> Flights:
+        """Return those of all scorers of this process that share a store and ask the same.
+
+        Args:
+            place: of the store.
+            setting: what answers depend on, its key.
+        """
+        with _SHARING:
+            return _SHARED.setdefault((place, setting), cls())
 
     def __reduce__(self) -> tuple[type[Flights], tuple[()]]:
         """Copy and pickle as new: flights belong to the threads of one process."""

@@ -121,7 +121,7 @@ class Scorer:
         setting = Setting.of(model, template, words, task.verbalizers, sampling)
         self.shelf = None if store is None else Shelf(store, setting)
         self._paid = _payments(task)
-        self._flights = Flights()
+        self._flights = Flights() if store is None else Flights.shared(store.url, setting.key)
         self._lengths: dict[str, int] = {}
 
     def score(self, prompts: PromptsLike, examples: Sequence[Example]) -> Scores:
