@@ -4,7 +4,7 @@
     python benchmarks/http_calls.py --labels logprobs        # completions with echo
     taskset -c 0 python benchmarks/http_calls.py       # client and server on one core
 
-A server process of its own answers every request after a fixed time, as cheaply as Python can. The
+A server process for each answers every request after a fixed time, as cheaply as Python can. The
 client is `load_model("openai:...")` as users have it: bodies, limiter, retries, metering, parsing
 and arrays included. CPU is that of the whole client process over the calls of a round
 (`time.process_time`); the ideal is concurrency / server time. Beside it, in the same rounds, a bare
@@ -169,20 +169,25 @@ def main() -> None:
     args = parser.parse_args()
 
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=serve, args=(there, args.seconds), daemon=True)
-    process.start()
+    pipes, processes = [], []
+    kinds = [*(args.labels or ("generate", "logprobs")), "bare client"]
+    for _ in kinds:
+        here, there = context.Pipe()
+        processes.append(context.Process(target=serve, args=(there, args.seconds), daemon=True))
+        processes[-1].start()
+        pipes.append(here)
     try:
         from promptgym.llms import load_model
 
-        port, ideal = here.recv(), args.concurrency / args.seconds
+        ports = {kind: pipe.recv() for kind, pipe in zip(kinds, pipes, strict=True)}
+        ideal = args.concurrency / args.seconds
         print(
             f"{args.calls} calls a round, {args.concurrency} at a time, {args.seconds * 1e3:g} ms"
         )
         models = {}
-        for labels in args.labels or ("generate", "logprobs"):
+        for labels in kinds[:-1]:
             api = "chat" if labels == "generate" else "completions"
-            url = f"openai:http://127.0.0.1:{port}/v1#m"
+            url = f"openai:http://127.0.0.1:{ports[labels]}/v1#m"
             models[labels] = load_model(
                 url, labels=labels, api=api, concurrency=args.concurrency, retries=0
             )
@@ -194,7 +199,7 @@ def main() -> None:
             work: dict[str, Callable[[], Any]] = {
                 name: partial(ask, model, texts) for name, model in models.items()
             }
-            work["bare client"] = partial(bare, port, args.calls, args.concurrency)
+            work["bare client"] = partial(bare, ports["bare client"], args.calls, args.concurrency)
             for name, do in work.items():
                 figures = timed(do, args.calls)
                 if number:
@@ -206,7 +211,8 @@ def main() -> None:
             share = spread([r / ideal for r in rate], ".2f")
             print(f"| {name} | {spread(cpu, '.3f')} | {spread(rate, ',.0f')} | {share} |")
     finally:
-        process.terminate()
+        for process in processes:
+            process.terminate()
 
 
 if __name__ == "__main__":
