@@ -59,6 +59,8 @@ class PRewriteConfig(RewriterConfig):
         algorithm: "grpo" or "rloo".
         steps: updates at most; the budget may end training earlier.
         kl: weight of the KL penalty; 0 has none, and no reference model.
+        temperature: of the draws; at 1 the embedded rewriter settles on the first word that pays
+            (benchmarks/RESULTS.md).
         micro_batch: rewrites of one backward pass and process; None for all.
         trainer: further arguments of TRL's GRPOConfig or RLOOConfig, e.g. `{"use_vllm": true}`;
             they win over all of these.
@@ -70,6 +72,7 @@ class PRewriteConfig(RewriterConfig):
     algorithm: Literal["grpo", "rloo"] = "grpo"
     steps: int = 120
     kl: float = 0.01
+    temperature: float = 2.0
     micro_batch: int | None = None
     checkpoint_every: int = 20
 
@@ -85,8 +88,8 @@ class PRewriteConfig(RewriterConfig):
 
 PRESETS: dict[str, PRewriteConfig] = {
     "default": PRewriteConfig(),
-    "frozen": PRewriteConfig(learning_rate=0.0, kl=0.0, steps=1000),
-    "chat": PRewriteConfig(**CHAT, group=8, drafts=4, kl=0.04, micro_batch=8),
+    "frozen": PRewriteConfig(learning_rate=0.0, kl=0.0, steps=1000, temperature=1.0),
+    "chat": PRewriteConfig(**CHAT, group=8, drafts=4, kl=0.04, micro_batch=8, temperature=1.0),
 }
 
 

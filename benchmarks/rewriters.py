@@ -20,7 +20,7 @@ METHODS: Methods = {
     "random": ("random_tokens", {}),
     "frozen": ("prewrite:frozen", {}),
     "frozen, hot": ("prewrite:frozen", HOT),
-    "prewrite": ("prewrite", {}),
+    "prewrite": ("prewrite", {"temperature": 1.0}),
     "prewrite, hot": ("prewrite", HOT),
     **{f"dpo, {n} rounds": ("dpo_rewriter", {"rounds": n, "group": 960 // n}) for n in (1, 2, 3)},
 }

@@ -240,7 +240,8 @@ def test_options_reach_the_trainer_and_win() -> None:
     assert (args.use_vllm, args.vllm_mode, args.beta, args.seed) == (True, "colocate", 0.5, 7)
     assert (args.num_generations, args.loss_type, args.temperature) == (8, "grpo", 1.0)
     assert args.per_device_train_batch_size * args.gradient_accumulation_steps == 32
-    assert PRESETS["frozen"] == replace(PRewriteConfig(), learning_rate=0.0, kl=0.0, steps=1000)
+    still = {"learning_rate": 0.0, "kl": 0.0, "steps": 1000, "temperature": 1.0}
+    assert PRESETS["frozen"] == replace(PRewriteConfig(), **still)
 
 
 def test_guards_are_counted_by_hand() -> None:

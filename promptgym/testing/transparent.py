@@ -43,7 +43,7 @@ class TransparentModel:
     def logit(self, text: str) -> float:
         """Return the log-odds of the right answer."""
         words = sorted(set(text.split()))  # a fixed order: sums must not depend on the hash seed
-        hard = sum(int(w[4:]) for w in words if w.startswith("hard"))
+        hard = sum(int(w[4:]) for w in words if w.startswith("hard") and w[4:].isdecimal())
         return self.bias + sum(self.weights.get(w, 0.0) for w in words) - hard / 2
 
     def label_logprobs(self, texts: Sequence[str], labels: Sequence[str]) -> LabelLogprobs:
