@@ -10,6 +10,7 @@ from urllib.parse import quote
 from promptgym.errors import ModelError
 
 HIDDEN = "***"
+SHORTEST = 12  # characters of a key that is looked for in names and options
 DEFAULT_VARIABLE = "PROMPTGYM_API_KEY"
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _LOOKS_SECRET = re.compile(
@@ -43,8 +44,11 @@ class Key:
         return {"Authorization": f"Bearer {self._value}"} if self else {}
 
     def stands_in(self, text: str) -> bool:
-        """Return whether a text holds this key, as it is or as an address writes it."""
-        return bool(self) and any(form in text for form in self._forms())
+        """Return whether a text holds this key, as it is or as an address writes it.
+
+        What is shorter than any real key ("EMPTY", "local") may stand in a text by chance.
+        """
+        return len(self._value) >= SHORTEST and any(form in text for form in self._forms())
 
     def _forms(self) -> tuple[str, ...]:
         """Return the ways in which the key may be written."""
