@@ -93,6 +93,24 @@ def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
         works_again(file)
 
 
+@pytest.mark.parametrize("ours", [False, True])
+def test_tables_of_our_names_with_other_columns_are_not_taken_for_ours(
+    tmp_path: Path, ours: bool
+) -> None:
+    file = tmp_path / "scores.sqlite"
+    if ours:  # written by us once, and changed since
+        filled(file)
+    with sqlite3.connect(file) as connection:
+        connection.execute("DROP TABLE IF EXISTS promptgym_answers_1")
+        connection.execute("CREATE TABLE promptgym_answers_1 (other TEXT)")
+    said = "another version; it was set aside" if ours else "another program"
+    with pytest.warns(CacheWarning, match=said):
+        filled(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CacheWarning)
+        works_again(file)
+
+
 def test_a_cache_that_cannot_be_opened_is_switched_off(tmp_path: Path) -> None:
     (tmp_path / "wall").write_text("")
     scorer = scorer_of(Watched(), tmp_path / "wall" / "scores.sqlite")

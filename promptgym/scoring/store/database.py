@@ -148,8 +148,8 @@ def open_file(path: Path) -> tuple[Engine, list[str]]:
         if found in ("broken", "foreign"):
             aside = set_aside(path)
             said.append(
-                f"{path} is damaged or no database; it was set aside as {aside.name} and a new "
-                "cache was begun"
+                f"{path} is damaged, no database or of another version; it was set aside as "
+                f"{aside.name} and a new cache was begun"
             )
         engine = create_engine(
             URL.create("sqlite", database=str(path)), connect_args={"timeout": WAIT}
@@ -186,16 +186,23 @@ def state_of(path: Path, *, thorough: bool = False) -> Literal["new", "ours", "f
         with closing(sqlite3.connect(path, timeout=WAIT)) as connection:
             tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master")]
             application = connection.execute("PRAGMA application_id").fetchone()[0]
+            known = [table for table in metadata.tables.values() if table.name in tables]
+            fits = all(_has_columns(connection, table) for table in known)
             if thorough and connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 return "broken"
     except sqlite3.DatabaseError as error:
         if is_damage(error):
             return "broken"
         raise
-    if application == APPLICATION or not tables:
-        return "ours"
-    ours = {table.name for table in metadata.tables.values()}
-    return "ours" if ours & set(tables) else "foreign"
+    if application == APPLICATION:
+        return "ours" if fits else "broken"
+    return "ours" if not tables or (known and fits) else "foreign"
+
+
+def _has_columns(connection: sqlite3.Connection, table: Table) -> bool:
+    """Return whether a file's table of this name has all our columns."""
+    found = {row[1] for row in connection.execute(f'PRAGMA table_info("{table.name}")')}
+    return found >= {column.name for column in table.columns}
 
 
 def is_damage(error: BaseException | None) -> bool:
