@@ -50,9 +50,8 @@ class Agent(ABC):
     step: int
     records: int
 
-    def _check(self, problem: Problem) -> None:
+    def _check(self, problem: Problem) -> None:  # noqa: B027  # by default nothing is refused
         """Refuse a problem that this agent cannot be trained on, before anything is written."""
-        return
 
     @abstractmethod
     def _prepare(self, problem: Problem, selection: Selection | None, seed: int) -> None:

@@ -106,13 +106,19 @@ def _write_tensors(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     whole = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # as of all files of the run; safetensors makes it private
         save_file(whole, temporary, metadata=metadata)
-        temporary.chmod(mode)
+        make_readable(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_readable(path: Path) -> None:
+    """Give a file the mode of any new file beside it; safetensors writes private ones."""
+    usual = path.with_name(f".{path.name}.mode")
+    usual.touch()
+    path.chmod(usual.stat().st_mode)
+    usual.unlink()
 
 
 def _read_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:

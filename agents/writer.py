@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from promptgym.agents.checkpoint import read_about, write_about
+from promptgym.agents.checkpoint import make_readable, read_about, write_about
 from promptgym.errors import ConfigError, ModelError
 from promptgym.integrations.trl import text_of
 from promptgym.llms.tiny import REWRITE_TEMPLATE, weights_path
@@ -138,9 +138,8 @@ class Writer:
             self.model.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty form
         self.tokenizer.save_pretrained(folder)
-        mode = (folder / "tokenizer_config.json").stat().st_mode
         for weights in folder.glob("*.safetensors"):
-            weights.chmod(mode)  # safetensors makes them private
+            make_readable(weights)
         write_about(folder, agent, {"chat": self.chat, **about})
 
     @classmethod

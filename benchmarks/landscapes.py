@@ -3,9 +3,9 @@
     python benchmarks/landscapes.py --out runs/landscapes --jobs 2
 
 runs `promptgym.evaluation.landscape` (what `promptgym tasks landscape NAME` prints) for every
-bundled task under "tiny", and for the classification tasks under "tiny-masked" (without climbers,
-which would take hours there), one JSON file and one picture each; those that are there are not
-measured again. Then it prints the tables of MODEL_CARD.md.
+bundled task under "tiny", and for the classification tasks under "tiny-masked" (without climbers),
+one JSON file and one picture each; those that are there are not measured again. Then it prints the
+tables of MODEL_CARD.md.
 """
 
 from __future__ import annotations
@@ -17,21 +17,24 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-FULL: dict[str, dict[str, int]] = {"tiny": {}, "tiny-masked": {"climbers": 0}}
+from promptgym.evaluation.survey import GAP_RANGE
+
+OPTIONS: dict[str, dict[str, int]] = {"tiny": {}, "tiny-masked": {"climbers": 0}}
 LOOKS = (200, 500, 1000, 2000)  # prompts of a climber at which the table shows test accuracy
 SETS = ("none", "worst", "best")  # of demonstrations
 
 
-def measure(task: str, model: str, path: Path, options: dict[str, int]) -> None:
+def measure(task: str, model: str, path: Path) -> None:
     """Write one landscape."""
     import torch
 
     from promptgym.evaluation import landscape
+    from promptgym.runs.folder import write_json
 
     torch.set_num_threads(1)
-    found = landscape(task, model, **options)
+    found = landscape(task, model, **OPTIONS[model])
     found.plot(path.with_suffix(".png"))
-    path.write_text(json.dumps(found.to_json()) + "\n", encoding="utf-8")
+    write_json(path, found.to_json())
     missed = [bar.name for bar in found.bars if bar.passed is False]
     print(f"{task} under {model}: {found.seconds:.0f} s; not met: {missed or 'none'}", flush=True)
 
@@ -52,7 +55,8 @@ def shares(land: dict[str, Any]) -> str:
     changed = land["edits"]["accuracy"]
     up, down = (sum(sign * c > 0 for c in changed) / len(changed) for sign in (1, -1))
     gaps = land["edits"]["gap"]
-    gap = "" if gaps is None else f"{sum(abs(g) > 1.9 for g in gaps) / len(gaps):.2f} / "
+    moved = 0.005 * GAP_RANGE  # as the bar has it
+    gap = "" if gaps is None else f"{sum(abs(g) > moved for g in gaps) / len(gaps):.2f} / "
     return f"{gap}{up + down:.2f} ({up:.2f}, {down:.2f})"
 
 
@@ -108,12 +112,10 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("runs/landscapes"))
-    parser.add_argument("--models", nargs="+", choices=FULL, default=list(FULL))
+    parser.add_argument("--models", nargs="+", choices=OPTIONS, default=list(OPTIONS))
     parser.add_argument("--tasks", nargs="+", default=list(WORLD_TASKS))
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="show that it runs")
     args = parser.parse_args()
-    quick = {"n_random": 16, "n_edits": 16, "climbers": 1, "climb_prompts": 16}
     args.out.mkdir(parents=True, exist_ok=True)
     cells = [
         (task, model, args.out / f"{task}.{model}.json")
@@ -122,11 +124,7 @@ def main() -> None:
         if model != "tiny-masked" or WORLD_TASKS[task].labels
     ]
     with ProcessPoolExecutor(args.jobs) as pool:
-        started = [
-            pool.submit(measure, *cell, quick if args.quick else FULL[cell[1]])
-            for cell in cells
-            if not cell[2].exists()
-        ]
+        started = [pool.submit(measure, *cell) for cell in cells if not cell[2].exists()]
         for future in started:
             future.result()
     for model in args.models:

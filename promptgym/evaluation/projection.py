@@ -23,6 +23,7 @@ from promptgym.llms import Completion, Kind, LabelLogprobs, LanguageModel, Sampl
 from promptgym.problem import Problem, the_model
 from promptgym.prompts import Prompt
 from promptgym.scoring import Budget, Ledger
+from promptgym.scoring.asking import label_cost
 from promptgym.tasks import Task
 from promptgym.types import JSON, FloatArray, IntArray
 
@@ -75,12 +76,10 @@ class StandIn:
 
     def label_logprobs(self, texts: Sequence[str], labels: Sequence[str]) -> LabelLogprobs:
         """Make up log-probabilities."""
-        cost = getattr(self.model, "label_cost", None)
-        read, written = (self.count_tokens(texts), 0) if cost is None else cost(texts, labels)
-        self._pay(int(np.sum(read)), int(np.sum(written)))
-        tokens = np.asarray(read + written, dtype=np.int64)
+        read, written = label_cost(self.model, texts, labels)
+        self._pay(int(read.sum()), int(written.sum()))
         rates = np.array([[_share(f"{text}\0{label}") for label in labels] for text in texts])
-        return LabelLogprobs(np.log(rates).reshape(len(texts), len(labels)), tokens)
+        return LabelLogprobs(np.log(rates).reshape(len(texts), len(labels)), read + written)
 
     def loglikelihood(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
         """Make up log-probabilities."""

@@ -51,19 +51,18 @@ class MaskedModel(TransformersModel):
         self.head = HeadTap(
             self.model, tolerance, input_ids=ids, attention_mask=torch.ones_like(ids)
         )
-        self._pads = True
         self._pads = self._hides_padding(tolerance)
 
     def _hides_padding(self, tolerance: float) -> bool:
         """Whether a made-up text says the same alone and beside a longer one, which pads it."""
         size = self.model.get_input_embeddings().weight.shape[0]
-        rows = [[(7 * j + 3) % size for j in range(length)] for length in (6, 30)]
+        others = [i for i in range(min(size, 64)) if i != self.mask_id]
+        rows = [[others[7 * j % len(others)] for j in range(length)] for length in (6, 30)]
         for row in rows:
-            row[:] = [token if token != self.mask_id else token - 1 for token in row]
             row[3] = self.mask_id
-        columns = np.arange(min(size, 64))
-        alone = self._score(rows[:1], columns)
-        return bool(np.abs(self._score(rows, columns)[:1] - alone).max() < tolerance)
+        columns = torch.tensor(others, device=self.device)
+        alone, beside = (self._score_batch(some, columns)[0] for some in (rows[:1], rows))
+        return bool(np.abs(beside - alone).max() < tolerance)
 
     def check_labels(self, labels: Sequence[str]) -> None:
         """Raise ModelError if labels are single, known, different tokens nowhere.
@@ -143,35 +142,37 @@ class MaskedModel(TransformersModel):
             return " " if text[:at].strip() else ""
         return before
 
-    @torch.inference_mode()
     def _score(self, rows: Sequence[Sequence[int]], columns: IntArray) -> FloatArray:
         """Return log-probabilities at the mask, shape (N, L), batched by length."""
         out = np.empty((len(rows), len(columns)))
         wanted = torch.from_numpy(columns).to(self.device)
         lengths = [len(row) for row in rows]
-        batches = pack(lengths, lengths, self.batch_tokens)
-        if not self._pads:  # some layer looks at padding: texts of one length only
-            batches = [
-                list(same)
-                for batch in batches
-                for _, same in groupby(sorted(batch, key=lengths.__getitem__), lengths.__getitem__)
-            ]
-        for batch in batches:
-            width = max(lengths[i] for i in batch)
-            ids = np.full((len(batch), width), self.pad_id, dtype=np.int64)
-            mask = np.zeros_like(ids)
-            for n, i in enumerate(batch):
-                ids[n, : lengths[i]] = rows[i]
-                mask[n, : lengths[i]] = 1
-            at = torch.from_numpy((ids == self.mask_id).argmax(1)).to(self.device)
-            inputs: dict[str, Any] = {"input_ids": torch.from_numpy(ids).to(self.device)}
-            inputs["attention_mask"] = torch.from_numpy(mask).to(self.device)
-            if self._takes_types:
-                inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
-            every = torch.arange(len(batch), device=self.device)
-            logits, _ = self.head.logits(every, at, **inputs)
-            out[batch] = gather_logprobs(logits, wanted).cpu().numpy()
+        for batch in pack(lengths, lengths, self.batch_tokens):
+            # Where some layer looks at padding, texts of one length only; they come by length.
+            parts = (
+                [batch] if self._pads else [list(g) for _, g in groupby(batch, lengths.__getitem__)]
+            )
+            for part in parts:
+                out[part] = self._score_batch([rows[i] for i in part], wanted)
         return out
+
+    @torch.inference_mode()
+    def _score_batch(self, rows: Sequence[Sequence[int]], columns: torch.Tensor) -> FloatArray:
+        """Run one padded batch; return log-probabilities at the mask, shape (N, L)."""
+        lengths = np.array([len(row) for row in rows])
+        ids = np.full((len(rows), lengths.max()), self.pad_id, dtype=np.int64)
+        for n, row in enumerate(rows):
+            ids[n, : len(row)] = row
+        mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
+        at = torch.from_numpy((ids == self.mask_id).argmax(1)).to(self.device)
+        inputs: dict[str, Any] = {"input_ids": torch.from_numpy(ids).to(self.device)}
+        inputs["attention_mask"] = torch.from_numpy(mask).to(self.device)
+        if self._takes_types:
+            inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
+        every = torch.arange(len(rows), device=self.device)
+        logits, _ = self.head.logits(every, at, **inputs)
+        found: FloatArray = gather_logprobs(logits, columns).cpu().numpy()
+        return found
 
     def loglikelihood(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
         """Refuse: a masked model has no continuations.

@@ -93,6 +93,11 @@ class TransformersOptions:
             raise ModelError(f"model {spec!r}: compile is true or false, got {out.compile!r}")
         return out
 
+    @property
+    def per(self) -> str:
+        """What a model's name says of the normalization: nothing of the default."""
+        return "" if self.normalize == "none" else f":per-{self.normalize}"
+
     def resolved_device(self, spec: str) -> torch.device:
         """Return the device, "auto" resolved.
 
@@ -129,10 +134,8 @@ class TransformersModel(ABC):
         self.options = options
         # Options as written: with the spec, what the registry knows.
         self.given: dict[str, Any] = {}
-        usual = (options.dtype == "float32", options.normalize == "none")
-        other = (options.dtype, f"per-{options.normalize}")
-        said = "".join(f":{what}" for what, so in zip(other, usual, strict=True) if not so)
-        self.name = f"{spec}@{identity}{said}"  # all that scores depend on
+        dtype = "" if options.dtype == "float32" else f":{options.dtype}"
+        self.name = f"{spec}@{identity}{dtype}{options.per}"  # all that scores depend on
         self.mask_token: str = ""
         self.device = next(model.parameters()).device
         self.batch_tokens = options.batch_tokens or batch_tokens_for(model, self.device)

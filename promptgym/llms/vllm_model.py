@@ -145,8 +145,7 @@ class VLLMModel(CausalModel):
         self.spec = spec
         self.given = {}
         self.options = TransformersOptions(normalize=options.normalize)
-        per = "" if options.normalize == "none" else f":per-{options.normalize}"
-        self.name = f"{spec}@{identity}:{options.dtype}{per}"
+        self.name = f"{spec}@{identity}:{options.dtype}{self.options.per}"
         self.mask_token = ""
         self.device = torch.device("cpu")
         self.batch_tokens = 0

@@ -36,13 +36,16 @@ def is_remote(model: LanguageModel) -> bool:
     return bool(getattr(model, "remote", hasattr(model, "usage")))
 
 
-def label_tokens(model: LanguageModel, texts: Sequence[str], labels: Sequence[str]) -> IntArray:
-    """Return the tokens that labels of texts cost, shape (N,): what a served model says they do."""
-    cost = getattr(model, "label_cost", None)
-    if cost is None:
-        return model.count_tokens(texts)
-    read, written = cost(texts, labels)
-    return np.asarray(read + written, dtype=np.int64)
+def label_cost(
+    model: LanguageModel, texts: Sequence[str], labels: Sequence[str]
+) -> tuple[IntArray, IntArray]:
+    """Return the tokens that labels of texts take to read and at most to write, each (N,).
+
+    A model that says so itself (`label_cost`) is believed; others read each text once.
+    """
+    own = getattr(model, "label_cost", None)
+    read, written = (model.count_tokens(texts), 0) if own is None else own(texts, labels)
+    return read, np.zeros_like(read) + written
 
 
 class Asker:
@@ -82,7 +85,7 @@ class Asker:
         if self.words is None:
             written = len(texts) * self.sampling.max_new_tokens
             return int(self.model.count_tokens(texts).sum()) + written
-        return int(label_tokens(self.model, texts, self.words).sum())
+        return int(np.sum(label_cost(self.model, texts, self.words)))
 
     def ask(self, texts: Sequence[str], landed: Callable[[], None]) -> Answers:
         """Ask about texts in one call.
