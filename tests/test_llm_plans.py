@@ -14,6 +14,7 @@ from llm_models import sentence
 
 from promptgym.llms import load_model
 from promptgym.llms.kv import PrefixTable, Scratch
+from promptgym.llms.lines import LEAST, Item, Layout, Line, batches_of, lines_of
 from promptgym.llms.pieces import PieceTokenizer
 from promptgym.llms.prefix import Entry, PrefixStore, key_of, pack, plan_groups
 from promptgym.llms.transformers_common import batch_tokens_for
@@ -136,19 +137,91 @@ def entry(tokens: int, seed: int) -> Entry:
 @pytest.mark.parametrize("scratch", [None, Scratch()])
 def test_rows_of_a_batch_get_their_prefixes_and_what_is_new(scratch: Scratch | None) -> None:
     long, short = entry(5, 0), entry(3, 1)
-    table = PrefixTable([(long, 5), (short, 3), (long, 2)])
-    assert table.holds([(short, 3), (long, 5)]) and not table.holds([(short, 2)])
-    for rows in ([(short, 3), (long, 5), (short, 3)], [(long, 2), (short, 3)]):
-        longest = max(tokens for _, tokens in rows)
-        cache = table.cache(rows, scratch)
-        for number, layer in enumerate(cache.layers):
-            new = torch.randn(2, len(rows), 2, 4, 4)
-            for side, found in enumerate(layer.update(new[0], new[1])):
-                assert found.shape == (len(rows), 2, longest + 4, 4)
-                assert torch.equal(found[:, :, longest:], new[side])
-                for row, (source, tokens) in zip(found, rows, strict=True):
-                    assert torch.equal(row[:, :tokens], source.kv[number, side, :, :tokens])
-                    assert not row[:, tokens:longest].any()
+    table = PrefixTable([(long, 5), (short, 3), (long, 2)], room=4)  # lie as 2, 3, 5
+    assert table.holds([(short, 3), (long, 5)], 4) and not table.holds([(short, 2)])
+    assert not table.holds([(short, 3)], 5), "no such room"
+    assert not table.holds([(long, 2), (long, 5)]), "another lies between them"
+    for rows, in_place in (
+        ([(short, 3), (long, 5), (short, 3)], False),
+        ([(short, 3), (long, 2)], False),
+        ([(long, 2), (short, 3)], True),
+        ([(short, 3), (long, 5)], True),
+    ):
+        for width in (4, 5):
+            longest = max(tokens for _, tokens in rows)
+            cache = table.cache(rows, width, scratch)
+            for number, layer in enumerate(cache.layers):
+                new = torch.randn(2, len(rows), 2, width, 4)
+                for side, found in enumerate(layer.update(new[0], new[1])):
+                    own = (
+                        found.untyped_storage().data_ptr() != table.kv.untyped_storage().data_ptr()
+                    )
+                    assert own != (in_place and longest + width <= 9)
+                    assert found.shape == (len(rows), 2, longest + width, 4)
+                    assert torch.equal(found[:, :, longest:], new[side])
+                    for row, (source, tokens) in zip(found, rows, strict=True):
+                        assert torch.equal(row[:, :tokens], source.kv[number, side, :, :tokens])
+
+
+# --- rows of a batch --------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 9)), max_size=40), st.integers(0, 60))
+@settings(max_examples=100, deadline=None)
+def test_lines_hold_every_item_once_behind_its_prefix(
+    drawn: list[tuple[int, int]], limit: int
+) -> None:
+    prefixes = [None, *(entry(4 * n, n) for n in range(1, 5))]
+    items = [
+        Item(i, list(range(width)), prefixes[which], 4 * which, range(width - 1, width), i == 3)
+        for i, (which, width) in enumerate(drawn)
+    ]
+    lines = lines_of(items, limit)
+    assert sorted(item.row for line in lines for item in line.items) == list(range(len(items)))
+    for line in lines:
+        assert line.width == sum(len(item.tokens) for item in line.items)
+        assert all(i.source is line.source and i.start == line.start for i in line.items)
+        if len(line.items) > 1:
+            assert line.start and line.start + line.width <= limit and line.width <= LEAST
+            assert not any(item.keep for item in line.items)
+    places = {line.prefix: n for n, line in enumerate(sorted(lines, key=lambda x: x.start))}
+    for known in ({}, places):
+        batches = batches_of(lines, 64, 32, known)
+        assert sorted(id(line) for batch in batches for line in batch) == sorted(map(id, lines))
+
+
+def test_lines_of_different_prefixes_make_a_batch_in_the_order_of_memory() -> None:
+    prefixes = [entry(tokens, tokens) for tokens in (30, 40, 20, 10)]
+    items = [
+        Item(n, [1] * 10, prefixes[n % 4], len(prefixes[n % 4].key) // 4, range(9, 10))
+        for n in range(24)
+    ]
+    lines = lines_of(items, 1000)
+    assert [len(line.items) for line in lines] == [3] * 8
+    places = {line.prefix: n for n, line in enumerate(sorted(lines, key=lambda x: x.start))}
+    batches = batches_of(lines, 4096, 100, places)
+    assert [[line.start for line in batch] for batch in batches] == [[10, 20, 30, 40]] * 2
+    assert len(batches_of(lines, 4096, 200, places)) == 1, "too small batches: one copies instead"
+
+
+def test_a_position_attends_to_its_prefix_and_to_its_own_item() -> None:
+    source = entry(6, 0)
+    lines = [Line(source, 5), Line(None, 0)]
+    for row, tokens in enumerate(([7, 8], [9])):
+        lines[0].add(Item(row, tokens, source, 5, range(len(tokens) - 1, len(tokens))))
+    lines[1].add(Item(2, [3], None, 0, range(1)))
+    layout = Layout.of(lines)
+    assert layout.ids.tolist() == [[7, 8, 9], [3, 0, 0]]
+    assert layout.positions[0].tolist() == [5, 6, 5] and layout.positions[1, 0] == 0
+    assert layout.wants.tolist() == [[0, 0, 1], [1, 2, 0]]
+    assert layout.attended()[0].astype(int).tolist() == [
+        [1, 1, 1, 1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 1, 1, 1, 0],
+        [1, 1, 1, 1, 1, 0, 0, 1],
+    ]
+    assert layout.attended()[1, 0].astype(int).tolist() == [0, 0, 0, 0, 0, 1, 0, 0]
+    assert layout.attended().any(axis=2).all(), "padding attends to something, too"
+    assert layout.visible().tolist() == [[1] * 8, [0, 0, 0, 0, 0, 1, 0, 0]]
 
 
 def test_wide_models_take_larger_batches_on_a_processor() -> None:

@@ -63,10 +63,14 @@ def test_what_can_be_saved_is_saved_and_only_that(built: Any) -> None:
     shares = {n: load_model(built("causal", n)).engine.shares for n in CAUSAL}  # type: ignore[attr-defined]
     assert shares["gpt2"] and shares["llama"] and shares["softcap"] and shares["neox"]
     assert not shares["state-space"]
+    beside = {n: load_model(built("causal", n)).engine.side_by_side for n in CAUSAL}  # type: ignore[attr-defined]
+    assert {name for name, does in beside.items() if does} == {
+        *("gpt2", "llama", "qwen2", "scaled", "head-bias", "neox", "opt")
+    }
     taps = {n: load_model(built("causal", n)).engine.head.base for n in CAUSAL}  # type: ignore[attr-defined]
     assert None not in taps.values(), taps
     last = {n: load_model(built("causal", n)).engine.head.last for n in CAUSAL}  # type: ignore[attr-defined]
-    assert [name for name, tap in last.items() if tap is None] == ["state-space"]
+    assert [name for name, tap in last.items() if tap is None] == ["head-bias", "state-space"]
 
 
 def test_the_last_layer_feeds_forward_only_what_is_read(built: Any) -> None:
@@ -79,7 +83,7 @@ def test_the_last_layer_feeds_forward_only_what_is_read(built: Any) -> None:
             into.append(args[0].shape[1])
 
         hooks = [getattr(layer, part).register_forward_pre_hook(watch) for layer in layers]
-        texts = [f"a great movie {'was ' * n}{model.mask_token}" for n in range(1, 5)]
+        texts = [f"{'was ' * n}a great movie {model.mask_token}" for n in range(1, 5)]
         model.label_logprobs(texts, ["great", "bad"])
         for hook in hooks:
             hook.remove()

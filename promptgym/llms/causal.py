@@ -32,7 +32,7 @@ class CausalModel(TransformersModel):
         """Make the engine, which tries out what it may save."""
         super().__init__(*args, **kwargs)
         kept = int(self.options.kv_cache_mb * 2**20)
-        self.engine = CausalEngine(self.model, self.batch_tokens, kept)
+        self.engine = CausalEngine(self.model, self.batch_tokens, kept, self.max_length)
         self._lock = threading.RLock()
         self._labels: dict[tuple[bool, tuple[str, ...]], LabelTokens] = {}
 

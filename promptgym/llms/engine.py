@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,59 +13,47 @@ import torch
 
 from promptgym.llms.head import HeadTap, gather_logprobs
 from promptgym.llms.kv import Prefix, PrefixTable, Scratch
-from promptgym.llms.prefix import (
-    WORTH_KEEPING,
-    Entry,
-    Group,
-    PrefixStore,
-    key_of,
-    pack,
-    plan_groups,
-)
+from promptgym.llms.lines import Item, Layout, Line, batches_of, lines_of
+from promptgym.llms.prefix import WORTH_KEEPING, Entry, Group, PrefixStore, key_of, plan_groups
 from promptgym.types import FloatArray, IntArray
 
-
-@dataclass(slots=True)
-class Item:
-    """Tokens to compute behind `start` tokens of an entry.
-
-    Attributes:
-        row: which row this is part of.
-        tokens: what is computed.
-        source: entry whose first `start` tokens come before; None for none.
-        start: see `source`.
-        wants: positions within `tokens` whose next-token distribution is asked for.
-        keep: tokens of the row (from its begin) whose key/values are to be kept; 0 for none.
-    """
-
-    row: int
-    tokens: Sequence[int]
-    source: Entry | None
-    start: int
-    wants: range
-    keep: int = 0
+FULL = 1024  # tokens to compute that keep a processor's matrix products at full speed
+ROOM = 16  # a table's room is a multiple of it, so that slightly longer prompts need no new one
 
 
 class CausalEngine:
     """Exact next-token log-probabilities of a causal transformers model.
 
     Every distinct beginning is computed once in a call, and beginnings that recur (the examples, a
-    template's demonstrations) are kept across calls. Prefixes are padded on the right, as the rest
-    is: a mask hides the padding and positions are given explicitly. Where that is not exact (state
-    space models, sliding windows shorter than the text), rows run as plain padded batches.
+    template's demonstrations) are kept across calls. What follows the same beginning stands side by
+    side in one row. Prefixes are padded on the right, as the rest is: a mask hides the padding and
+    positions are given explicitly. Where that is not exact (state space models, sliding windows
+    shorter than the text), rows run as plain padded batches.
     """
 
-    def __init__(self, model: Any, batch_tokens: int, kv_cache_bytes: int) -> None:
-        """Find out by trying which savings are exact for this model."""
+    def __init__(
+        self, model: Any, batch_tokens: int, kv_cache_bytes: int, longest: int | None = None
+    ) -> None:
+        """Find out by trying which savings are exact for this model.
+
+        Args:
+            model: a causal model of transformers.
+            batch_tokens: of one forward pass.
+            kv_cache_bytes: key/values of prefixes that are kept; 0 shares none.
+            longest: tokens of the longest text that the model reads; None if it does not say.
+        """
         self.model = model
         self.batch_tokens = batch_tokens
+        self.longest = batch_tokens if longest is None else longest
         self.device = next(model.parameters()).device
+        self.enough = FULL if self.device.type == "cpu" else batch_tokens
         self.takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         self.window = attention_window(model.config)
         self.turn = rotary_turn(model.config)
         self.store = PrefixStore(kv_cache_bytes)
         self.wave_bytes = max(kv_cache_bytes, 64 * 2**20)
         self.shares = kv_cache_bytes > 0
+        self.side_by_side = False
         self._bytes_per_token = 0
         self._table: PrefixTable | None = None
         self._scratch = Scratch()
@@ -76,28 +64,39 @@ class CausalEngine:
     def _probe(self, tolerance: float) -> None:
         """Compare the savings with plain passes, on made-up tokens; switch off what differs."""
         size = self.model.get_input_embeddings().weight.shape[0]
-        rows = [[(7 * i + 3 * j + 1) % size for j in range(n)] for i, n in ((0, 7), (1, 9), (2, 9))]
-        ids = torch.tensor([row[:7] for row in rows], device=self.device)
+        prefixes = [[(7 * i + 3 * j + 1) % size for j in range(8 + 2 * i)] for i in range(3)]
+        ids = torch.tensor([prefix[:7] for prefix in prefixes], device=self.device)
         trial = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         self.head = HeadTap(self.model, tolerance, **trial)
         if not self.shares:
             return
         columns = torch.arange(min(size, 64), device=self.device)
+        tails = [[(5 * i + 2 * j + 3) % size for j in range(2 + i % 3)] for i in range(6)]
+        rows = [prefix + tail for prefix, tail in zip(2 * prefixes, tails, strict=True)]
         alone = [Item(i, row, None, 0, range(len(row) - 1, len(row))) for i, row in enumerate(rows)]
         plain = np.concatenate([self._collect([item], columns) for item in alone])
+
+        def exact(items: list[Item], made: dict[int, Entry] | None = None) -> bool:
+            """Whether items find what plain passes do."""
+            found = self._collect(items, columns, made)
+            return bool(np.abs(found - plain).max() < tolerance)
+
+        self.shares = False
         try:
-            for item in alone:
-                item.keep = 3 + item.row
+            for item in alone[:3]:
+                item.keep = len(prefixes[item.row])
             made: dict[int, Entry] = {}
-            self._collect(alone, columns, made)
+            exact(alone, made)
+            starts = [len(prefix) for prefix in 2 * prefixes]
             behind = [
-                Item(i, row[(n := 3 + i) :], made[i], n, range(len(row) - n - 1, len(row) - n))
-                for i, row in enumerate(rows)
+                Item(i, tail, made[i % 3], starts[i], range(len(tail) - 1, len(tail)))
+                for i, tail in enumerate(tails)
             ]
-            shared = self._collect(behind, columns)
-            self.shares = bool(np.abs(shared - plain).max() < tolerance)
+            self.shares = exact(behind)
+            self.side_by_side = self.shares and self.window is None and self.turn is None
+            self.side_by_side = self.side_by_side and exact(behind)
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError):
-            self.shares = False  # a cache of another kind than keys and values per token
+            self.side_by_side = False  # another kind of cache, or of mask
 
     @torch.inference_mode()
     def columns_logprobs(self, rows: Sequence[Sequence[int]], columns: IntArray) -> FloatArray:
@@ -201,6 +200,7 @@ class CausalEngine:
         made: dict[int, Entry] = {}
         self._collect(missing, None, made)
         items = []
+        behind = Counter((id(entry), length) for _, entry, length in wave if entry is not None)
         for number, (group, entry, length) in enumerate(wave):
             source, start, keep = entry, length, 0
             if number in made:
@@ -208,7 +208,8 @@ class CausalEngine:
                 if worth_keeping(length, group.depth):
                     self.store.put(source.key, source.kv)
             for i in group.members:
-                if not group.depth and worth_keeping(length, caps[i]):
+                only = behind[id(entry), length] < 2  # others go on otherwise: it will not recur
+                if not group.depth and only and worth_keeping(length, caps[i]):
                     keep = caps[i]
                 want = range(wants[i].start - start, wants[i].stop - start)
                 items.append(Item(i, rows[i][start:], source, start, want, keep))
@@ -233,12 +234,12 @@ class CausalEngine:
         width = 0 if columns is None else columns.shape[-1]
         result = np.zeros((len(items), width)) if out is None else out
         place = {item.row: n for n, item in enumerate(items)} if out is None else None
-        self._lay_out([(item.source, item.start) for item in items])
-        lengths = [len(item.tokens) for item in items]
-        sizes = [item.start + len(item.tokens) for item in items]
-        for batch in pack(lengths, sizes, self.batch_tokens):
-            chosen = [items[n] for n in batch]
-            values, cache, padded = self._forward(chosen, columns)
+        lines = lines_of(items, self.longest if self.side_by_side else 0)
+        table = self._lay_out(lines)
+        places = {} if table is None else table.places
+        for batch in batches_of(lines, self.batch_tokens, self.enough, places):
+            chosen = [item for line in batch for item in line.items]
+            values, cache, padded = self._forward(batch, chosen, columns)
             rows = [item.row if place is None else place[item.row] for item in chosen]
             if columns is not None and columns.dim() == 1:
                 result[rows] = values
@@ -247,42 +248,33 @@ class CausalEngine:
                     result[row] = 0.0
                     result[row, : len(item.wants)] = got
             if made is not None and cache is not None:
-                self._keep(chosen, cache, padded, made)
+                self._keep(batch, cache, padded, made)
         return result
 
     def _forward(
-        self, items: list[Item], columns: torch.Tensor | None
+        self, lines: list[Line], items: list[Item], columns: torch.Tensor | None
     ) -> tuple[FloatArray, Any, int]:
         """Run one padded batch; return answers, the cache and the padded prefix length."""
-        width = max(len(item.tokens) for item in items)
-        ids = np.zeros((len(items), width), dtype=np.int64)
-        for n, item in enumerate(items):
-            ids[n, : len(item.tokens)] = item.tokens
-        lengths = np.array([len(item.tokens) for item in items])
-        starts = np.array([item.start for item in items])
-        padded = int(starts.max())
-        inputs: dict[str, Any] = {"input_ids": self._tensor(ids)}
-        even = bool((lengths == width).all() and (starts == padded).all())
-        if not even:
-            mask = np.ones((len(items), padded + width), dtype=np.int64)
-            mask[:, :padded] = np.arange(padded)[None] < starts[:, None]
-            mask[:, padded:] = np.arange(width)[None] < lengths[:, None]
-            inputs["attention_mask"] = self._tensor(mask)
+        layout = Layout.of(lines)
+        padded, width = layout.prefix, layout.ids.shape[1]
+        inputs: dict[str, Any] = {"input_ids": self._tensor(layout.ids)}
+        if padded and self.side_by_side:
+            inputs["attention_mask"] = self._mask(layout)
+        elif not layout.even:
+            inputs["attention_mask"] = self._tensor(layout.visible())
         if padded and self.takes_positions:
-            steps = np.minimum(np.arange(width)[None], lengths[:, None] - 1)
-            inputs["position_ids"] = self._tensor(starts[:, None] + steps)
+            inputs["position_ids"] = self._tensor(layout.positions)
         keeps = any(item.keep for item in items)
         if padded:
-            rows = [(item.source, item.start) for item in items]
+            rows = [(line.source, line.start) for line in lines]
             scratch = None if keeps else self._scratch
-            inputs["past_key_values"] = self._table_of(rows).cache(rows, scratch)
+            inputs["past_key_values"] = self._table_of(rows, width).cache(rows, width, scratch)
         if not padded and not keeps:
             inputs["use_cache"] = False
         if columns is None:
             output = self.head.reader(**inputs)
             return np.zeros((len(items), 0)), output.past_key_values, padded
-        at = [(n, w) for n, item in enumerate(items) for w in item.wants]
-        where = self._tensor(np.array(at).T)
+        where = self._tensor(layout.wants)
         logits, output = self.head.logits(where[0], where[1], **inputs)
         if columns.dim() == 2:
             target = [columns[item.row, : len(item.wants)] for item in items]
@@ -290,35 +282,45 @@ class CausalEngine:
         values = gather_logprobs(logits, columns).double().cpu().numpy()
         return values, (output.past_key_values if keeps else None), padded
 
+    def _mask(self, layout: Layout) -> torch.Tensor:
+        """Return what is added to attention's scores, shape (B, 1, W, P + W)."""
+        attended = self._tensor(layout.attended())[:, None]
+        hidden = torch.finfo(self.model.dtype).min
+        return torch.zeros(attended.shape, dtype=self.model.dtype, device=self.device).masked_fill_(
+            ~attended, hidden
+        )
+
     def _tensor(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
         """Move an array to the model's device."""
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
-    def _lay_out(self, prefixes: Sequence[Prefix]) -> None:
+    def _lay_out(self, lines: Sequence[Line]) -> PrefixTable | None:
         """Make one table for all batches of a call, and for later calls, if memory allows it."""
-        longest = max((tokens for _, tokens in prefixes), default=0)
-        entry = next((entry for entry, _ in prefixes if entry is not None), None)
-        if entry is not None and longest:
-            different = len({(id(e), tokens) for e, tokens in prefixes})
-            size = different * longest * entry.bytes // entry.kv.shape[-2]
-            if size <= self.store.limit / 4:
-                self._table_of(prefixes)
+        longest = max((line.start for line in lines), default=0)
+        entry = next((line.source for line in lines if line.source is not None), None)
+        if entry is None or not longest:
+            return None
+        room = max(line.width for line in lines)
+        different = len({line.prefix for line in lines})
+        size = different * (longest + room) * entry.bytes // entry.kv.shape[-2]
+        if size > self.store.limit / 4:
+            return None
+        return self._table_of([(line.source, line.start) for line in lines], room)
 
-    def _table_of(self, prefixes: Sequence[Prefix]) -> PrefixTable:
+    def _table_of(self, prefixes: Sequence[Prefix], room: int) -> PrefixTable:
         """Return a table that holds prefixes: the last one, or one made for them."""
-        if self._table is not None and self._table.holds(prefixes):
-            return self._table
-        self._table = None  # room for the new one
-        self._table = PrefixTable(prefixes)
+        if self._table is None or not self._table.holds(prefixes, room):
+            self._table = None  # room for the new one
+            self._table = PrefixTable(prefixes, -(-room // ROOM) * ROOM)
         return self._table
 
-    def _keep(self, items: list[Item], cache: Any, padded: int, made: dict[int, Entry]) -> None:
+    def _keep(self, lines: list[Line], cache: Any, padded: int, made: dict[int, Entry]) -> None:
         """Cut out the key/values that are to be kept."""
-        if not any(item.keep for item in items):
+        if not any(line.items[0].keep for line in lines):
             return
         layers = [torch.stack([layer.keys, layer.values]) for layer in cache.layers]
         table = torch.stack(layers)  # (layers, 2, batch, heads, tokens, width)
-        for n, item in enumerate(items):
+        for n, item in enumerate(line.items[0] for line in lines):
             if not item.keep:
                 continue
             new = item.keep - item.start

@@ -15,9 +15,9 @@ class HeadTap:
     The head over every position and the whole vocabulary is half of the work of a small model, and
     all but one position is thrown away. A hook on the module that the head reads hands the chosen
     rows alone to whatever follows it, so that biases, transforms, scaling and soft caps of any
-    architecture stay the model's own. Which module that is, if any, is found by trying. Where one
-    position a row is asked for, the last layer is cut to it, too (`LastLayerTap`), if trying shows
-    that this changes nothing.
+    architecture stay the model's own. Which module that is, if any, is found by trying. The last
+    layer is cut to those positions, too (`LastLayerTap`), if trying shows that this changes
+    nothing.
 
     Attributes:
         base: the hooked module; None where no hook gives the same logits as the full head. Then the
@@ -55,15 +55,19 @@ class HeadTap:
 
     def _same(self, full: torch.Tensor, tolerance: float, inputs: dict[str, Any]) -> bool:
         """Whether the hook in place gives the full head's logits."""
-        rows = torch.arange(full.shape[0], device=full.device)
-        columns = (rows + 1) % full.shape[1]
-        want = full[rows, columns].float()
+        count, width = full.shape[:2]
+        one = torch.arange(count, device=full.device)
         try:
-            cut, output = self.logits(rows, columns, **inputs)
+            for rows in (one, one.repeat_interleave(2)):  # a position of each row, then two
+                columns = (torch.arange(len(rows), device=full.device) + 1) % width
+                cut, output = self.logits(rows, columns, **inputs)
+                small = self.base is None or output.logits.shape[:2] == (1, len(rows))
+                want = full[rows, columns].float()
+                if not small or cut.shape != want.shape or (cut - want).abs().max() >= tolerance:
+                    return False
         except (RuntimeError, IndexError, AttributeError, TypeError, ValueError):
             return False  # a forward that needs the whole sequence behind this module
-        small = self.base is None or output.logits.shape[:2] == (1, len(rows))
-        return small and cut.shape == want.shape and bool((cut - want).abs().max() < tolerance)
+        return True
 
     @property
     def reader(self) -> Any:
@@ -88,10 +92,11 @@ class HeadTap:
             columns: sequence index of every position, shape (W,).
             inputs: what the model's forward takes.
         """
-        last = self.last if len(rows) == len(inputs["input_ids"]) else None
+        count, width = inputs["input_ids"].shape
+        last = self.last if width > 1 else None
         self._take = (rows, columns) if self.base is not None else None
         if last is not None:
-            last.read_at(columns)
+            last.read_at(columns[:, None] if len(rows) == count else by_row(rows, columns))
         try:
             output = self.model(**inputs)
         finally:
@@ -100,6 +105,20 @@ class HeadTap:
                 last.read_at(None)
         logits = output.logits[rows, columns] if self.base is None else output.logits[0]
         return logits.float(), output
+
+
+def by_row(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Return the columns of each row side by side, the last repeated, shape (B, K).
+
+    Args:
+        rows: ascending, every row at least once, shape (W,).
+        columns: shape (W,).
+    """
+    ends = rows.bincount().cumsum(0)
+    first = torch.cat([ends.new_zeros(1), ends[:-1]])
+    most = int((ends - first).max())
+    steps = torch.arange(most, device=rows.device)
+    return columns[torch.minimum(first[:, None] + steps, ends[:, None] - 1)]
 
 
 def _candidates(model: Any) -> list[Any]:

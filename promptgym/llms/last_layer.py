@@ -8,13 +8,13 @@ import torch
 
 
 class LastLayerTap:
-    """Hooks that cut the last layer of a transformer to one position a row.
+    """Hooks that cut the last layer of a transformer to the positions that the head reads.
 
-    At other positions than the one that the head reads, only keys and values of the last layer are
-    of use. So the layer is given that position alone, what attention reads is put back in full, and
-    what attention found is cut before its output projection: projection, residuals, norms and
-    feed-forward network then run on one position a row. Its result stands at every position, so
-    that the rest of the model need not know.
+    At others, only keys and values of the last layer are of use. So the layer is given those
+    positions alone, what attention reads is put back in full, and what attention found is cut
+    before its output projection: projection, residuals, norms and feed-forward network then run on
+    a few positions a row. The result is put back at its places, with zeros at all others, so that
+    the rest of the model need not know.
 
     Which modules these are is found by watching one pass. A layer of another build is left alone or
     fails; whoever makes a tap compares results.
@@ -52,13 +52,16 @@ class LastLayerTap:
             hook.remove()
 
     def read_at(self, positions: torch.Tensor | None) -> None:
-        """Compute these positions only, one a row, shape (B,), until told otherwise (None)."""
+        """Compute these positions only, shape (B, K), until told otherwise (None)."""
         self._at, self._full = positions, None
 
     def _chosen(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return one position of every row, shape (B, 1, H)."""
-        rows = torch.arange(len(hidden), device=hidden.device)
-        return hidden[rows, self._at].unsqueeze(1)
+        """Return the chosen positions of every row, shape (B, K, H)."""
+        return hidden[self._rows(hidden), self._at]
+
+    def _rows(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the numbers of the rows, shape (B, 1)."""
+        return torch.arange(len(hidden), device=hidden.device)[:, None]
 
     def _narrow(self, module: Any, args: Any, kwargs: Any) -> Any:
         """Hand the layer the chosen positions."""
@@ -80,11 +83,12 @@ class LastLayerTap:
         return (self._chosen(args[0]), *args[1:])
 
     def _spread(self, module: Any, args: Any, output: Any) -> Any:
-        """Let the result stand at every position."""
+        """Put the result back at its places."""
         if self._at is None:
             return None
         hidden = output[0] if isinstance(output, tuple) else output
-        wide = hidden.expand(-1, self._width, -1)
+        wide = hidden.new_zeros(len(hidden), self._width, hidden.shape[-1])
+        wide[self._rows(hidden), self._at] = hidden
         return (wide, *output[1:]) if isinstance(output, tuple) else wide
 
 
