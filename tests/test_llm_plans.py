@@ -50,6 +50,29 @@ def test_texts_made_of_known_pieces_are_tokenized_as_a_whole_would_be(
     assert model._pieces.exact
 
 
+@pytest.mark.parametrize(("kind", "name"), [("causal", "gpt2"), ("masked", "bert")])
+def test_long_texts_that_begin_alike_are_cut_up_at_their_ends_only(
+    built: Any, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
+) -> None:
+    model: Any = load_model(built(kind, name))
+    rng = random.Random(5)
+    inputs = [sentence(rng, 100, 300) for _ in range(5)] + ["x" * 700, "a  b " * 200, " c" * 300]
+
+    def check(count: int) -> None:
+        prompts = [sentence(rng, 1, 9) for _ in range(count)]
+        for texts in ([f"{i} {p}" for p in prompts for i in inputs], inputs, prompts):
+            for special in (True, False):
+                want = [model.tokenizer(t, add_special_tokens=special)["input_ids"] for t in texts]
+                assert model.encode(texts, special=special) == want
+
+    check(4)
+    pieces = model._pieces
+    assert pieces.exact and pieces._begun and max(map(len, pieces._begun.values())) > 99
+    monkeypatch.setattr("promptgym.llms.pieces.BEGINNINGS", 500)
+    check(4)
+    assert 0 < sum(map(len, pieces._begun)) < 5000
+
+
 def core_tokenizer(pattern: str | None) -> Any:
     """A tokenizer whose tokens may reach over spaces: "of the" is one."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers

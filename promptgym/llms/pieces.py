@@ -7,6 +7,8 @@ from itertools import chain, product
 from typing import Any
 
 LIMIT = 2**18  # pieces kept; when there are more, all are forgotten
+BEGIN = 256  # characters; a text of twice as many has a beginning, cut at a multiple of it
+BEGINNINGS = 2**24  # characters of beginnings kept; when there are more, all are forgotten
 
 _EDGES = "aZ7.'\"(-_<\u00e9\u4e2d\u0627\U0001f600"  # letters, digits, signs, other scripts
 
@@ -21,7 +23,8 @@ class PieceTokenizer:
     text the tokens of its pieces, one after the other. Whether it does is tried at the start on
     every pair of sorts of characters, and again on real text for every new piece: the first text
     that holds it is tokenized as a whole, too. Where the two ever differ, texts are tokenized whole
-    from then on. Pieces beside further white space are always tokenized in their text.
+    from then on. Pieces beside further white space are always tokenized in their text. Of a long
+    text whose beginning is known (an input, with another prompt behind it) only the rest is cut up.
 
     Attributes:
         exact: whether pieces are used.
@@ -32,6 +35,8 @@ class PieceTokenizer:
         self.backend = backend
         self._first: Pieces = {}  # pieces that begin a text
         self._later: Pieces = {}  # pieces behind a space, which is theirs
+        self._begun: dict[str, list[int]] = {}  # beginnings of long texts
+        self._begun_size = 0
         self._before: list[int] = []
         self._behind: list[int] = []
         self.exact = self._probe()
@@ -40,7 +45,13 @@ class PieceTokenizer:
         """Tokenize texts, nothing truncated or padded."""
         if not self.exact:
             return self._whole(texts, special)
-        split = [text.split(" ") for text in texts]
+        known = self._begun
+        cuts = [_cut(text) for text in texts]
+        begun = [known.get(text[:cut]) for text, cut in zip(texts, cuts, strict=True)]
+        split = [
+            text.split(" ") if ids is None else ["", *text[cut + 1 :].split(" ")]
+            for text, cut, ids in zip(texts, cuts, begun, strict=True)
+        ]
         first, later = self._pieces()
         new = self._learn(texts, split, first, later)
         before, behind = (self._before, self._behind) if special else ([], [])
@@ -51,8 +62,12 @@ class PieceTokenizer:
             if None in found:
                 odd.append(number)
                 out.append([])
-            else:
-                out.append([*before, *chain.from_iterable(found), *behind])  # type: ignore[arg-type]
+                continue
+            ids = begun[number]
+            own = list(chain.from_iterable(found))  # type: ignore[arg-type]
+            out.append([*before, *(ids or ()), *own, *behind])
+            if ids is None and cuts[number]:
+                self._begin(texts[number][: cuts[number]], found)  # type: ignore[arg-type]
         if odd:
             whole = self._whole([texts[i] for i in odd], special)
             for number, ids in zip(odd, whole, strict=True):
@@ -61,6 +76,13 @@ class PieceTokenizer:
             self.exact = False
             return self._whole(texts, special)
         return out
+
+    def _begin(self, text: str, pieces: list[list[int]]) -> None:
+        """Remember a beginning of the text that is made of these pieces."""
+        if self._begun_size > BEGINNINGS:
+            self._begun, self._begun_size = {}, 0
+        self._begun[text] = list(chain.from_iterable(pieces[: text.count(" ") + 1]))
+        self._begun_size += len(text)
 
     def _pieces(self) -> tuple[Pieces, Pieces]:
         """Return the pieces known; other threads may still hold those that are forgotten."""
@@ -121,3 +143,10 @@ class PieceTokenizer:
             if ids[0] != list(chain.from_iterable(ids[1:])):
                 return False
         return True
+
+
+def _cut(text: str) -> int:
+    """Return where the beginning of a text ends, at a space; 0 for a text without one."""
+    if len(text) < 2 * BEGIN:
+        return 0
+    return max(0, text.find(" ", (len(text) // BEGIN - 1) * BEGIN))
