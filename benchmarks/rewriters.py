@@ -23,6 +23,7 @@ METHODS: Methods = {
     "prewrite": ("prewrite", {"temperature": 1.0}),
     "prewrite, hot": ("prewrite", HOT),
     **{f"dpo, {n} rounds": ("dpo_rewriter", {"rounds": n, "group": 960 // n}) for n in (1, 2, 3)},
+    "dpo, 3 rounds, hot": ("dpo_rewriter", {"rounds": 3, "group": 320, **HOT}),
 }
 AGAINST: Against = {name: () if name in FROZEN else FROZEN for name in METHODS}
 
