@@ -23,6 +23,9 @@ Measured with prefixes of 36 and of 512 tokens and 10 tokens behind them, see be
 """
 
 
+MASK = 2**25  # positions of a batch times those that they could attend to: 128 MiB in float32
+
+
 @dataclass(slots=True)
 class Item:
     """Tokens to compute behind `start` tokens of an entry.
@@ -136,9 +139,13 @@ def batches_of(
 
 
 def _parts(lines: list[Line], budget: int, enough: int) -> list[list[Line]]:
-    """Cut lines in order into parts of a size: within the budget, more where prefixes differ."""
+    """Cut lines in order into parts of a size, more of them where prefixes differ in length.
+
+    A part computes at most half a budget: prefixes that are not copied take no room.
+    """
     width, longest = max(line.width for line in lines), lines[-1].start
-    count = ceil(2 * len(lines) * width / budget)
+    computed = len(lines) * width
+    count = max(ceil(2 * computed / budget), ceil(computed * (longest + width) / MASK))
     padding = sum(longest - line.start for line in lines)
     if padding > 0.2 * len(lines) * (longest + width):
         count = max(count, sum(line.width for line in lines) // enough)
@@ -160,14 +167,12 @@ class Layout:
         ids: tokens, shape (B, W), int64.
         positions: of each in its text, shape (B, W), int64.
         starts: tokens of each line's prefix, shape (B,).
-        widths: tokens of each line behind it, shape (B,).
         wants: line and column of every wanted position, items in order, shape (2, N).
     """
 
     ids: IntArray
     positions: IntArray
     starts: IntArray
-    widths: IntArray
     wants: IntArray
     _segments: IntArray
 
@@ -188,9 +193,8 @@ class Layout:
                 positions[n, here] += np.arange(len(item.tokens))
                 segments[n, here] = number
                 wants += [(n, begin + w) for w in item.wants]
-        widths = np.array([line.width for line in lines])
         found = np.array(wants, dtype=np.int64).reshape(-1, 2).T
-        return cls(ids, positions, starts, widths, found, segments)
+        return cls(ids, positions, starts, found, segments)
 
     @property
     def prefix(self) -> int:
