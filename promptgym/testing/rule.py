@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -32,8 +33,9 @@ class RuleProposer:
         """Apply the rule to every text; at most `max_new_tokens` words are written."""
         out = []
         for i, text in enumerate(texts):
-            key = [sampling.seed, list(texts[:i]).count(text), *text.encode()]
-            written = self.rule(text, np.random.default_rng(key))
+            name = f"{sampling.seed}\x1f{list(texts[:i]).count(text)}\x1f{text}"
+            seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
+            written = self.rule(text, np.random.default_rng(seed))
             words = written.split(" ")[: sampling.max_new_tokens]
             out.append(Completion(" ".join(words), len(words)))
         self.asked += texts
