@@ -12,6 +12,7 @@ BASELINES: dict[str, str] = {
     "hill_climbing": "promptgym.baselines.hill_climbing:HillClimbing",
     "manual": "promptgym.baselines.manual:ManualPrompts",
     "opro": "promptgym.baselines.opro:OPRO",
+    "protegi": "promptgym.baselines.protegi:ProTeGi",
     "random_tokens": "promptgym.baselines.random_tokens:RandomTokens",
 }
 """Registered name -> "module:Class"."""

@@ -29,7 +29,6 @@ from promptgym.baselines.proposals import (
 from promptgym.envs.text import fill
 from promptgym.errors import ConfigError
 from promptgym.problem import Problem
-from promptgym.prompts import Prompt
 from promptgym.scoring import Race
 from promptgym.search.driver import Answer, Ask, Search
 
@@ -87,7 +86,7 @@ class APE(ProposingMethod):
                 requests = self._guesses(problem, rng)
                 continue
             parents = best_of(pool, best)
-            requests = [vary(parents[i % len(parents)]) for i in range(size - best)]
+            requests = [vary(parents[i % len(parents)].instruction) for i in range(size - best)]
 
     def _guesses(self, problem: Problem, rng: np.random.Generator) -> list[Request]:
         """Return requests for instructions that sets of examples might come from."""
@@ -99,6 +98,6 @@ class APE(ProposingMethod):
         return out
 
 
-def vary(prompt: Prompt) -> Request:
-    """Return the request for a variant of a prompt that means the same."""
-    return Request(fill(VARIATION, {"prompt": prompt.instruction}), prompt.instruction)
+def vary(instruction: str) -> Request:
+    """Return the request for a variant of an instruction that means the same."""
+    return Request(fill(VARIATION, {"prompt": instruction}), instruction)
