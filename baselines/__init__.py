@@ -6,9 +6,13 @@
 from __future__ import annotations
 
 BASELINES: dict[str, str] = {
+    "ape": "promptgym.baselines.ape:APE",
+    "best_of_n": "promptgym.baselines.best_of_n:BestOfN",
     "empty": "promptgym.baselines.empty:EmptyPrompt",
     "hill_climbing": "promptgym.baselines.hill_climbing:HillClimbing",
     "manual": "promptgym.baselines.manual:ManualPrompts",
+    "opro": "promptgym.baselines.opro:OPRO",
+    "protegi": "promptgym.baselines.protegi:ProTeGi",
     "random_tokens": "promptgym.baselines.random_tokens:RandomTokens",
 }
 """Registered name -> "module:Class"."""

@@ -208,22 +208,26 @@ def _outcomes(
                 label_accuracies=accuracies,
                 queries=size,
                 failures=failures[i],
-                mistakes=_mistakes(problem, scores, i, question.mistakes),
+                mistakes=mistakes(problem, scores, i, question.mistakes),
             )
             out.append(outcome)
     return out
 
 
-def _mistakes(
-    problem: Problem, scores: Scores, row: int, count: int
+def mistakes(
+    problem: Problem, scores: Scores, row: int, count: int | None = None
 ) -> tuple[tuple[int, str], ...]:
-    """Return the first `count` wrongly answered examples of a prompt with the answers given."""
+    """Return the first `count` (all) wrongly answered examples of a prompt, with what it said."""
     wrong = np.flatnonzero(scores.values[row] < 1)[:count].tolist()
+    return tuple((j, said(problem, scores, row, j)) for j in wrong)
+
+
+def said(problem: Problem, scores: Scores, row: int, example: int) -> str:
+    """Return what the model answered with a prompt to an example: a label, or what it wrote."""
     if scores.label_logprobs is None:
-        given = scores.completions
-        return tuple((j, "" if given is None else str(given[row, j])) for j in wrong)
+        return "" if scores.completions is None else str(scores.completions[row, example])
     labels = problem.task.labels or ()
-    return tuple((j, labels[int(scores.label_logprobs[row, j].argmax())]) for j in wrong)
+    return labels[int(scores.label_logprobs[row, example].argmax())]
 
 
 def _label_statistics(scores: Scores, row: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

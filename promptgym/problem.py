@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from promptgym.arguments import checked
-from promptgym.errors import ConfigError, TaskError, TemplateError
-from promptgym.llms import LanguageModel, load_model
+from promptgym.errors import BudgetExhausted, ConfigError, TaskError, TemplateError
+from promptgym.llms import LanguageModel, Sampling, load_model
 from promptgym.prompts import Example, Prompt, PromptsLike, Template
 from promptgym.rewards import Reward, RewardSpec, describe_reward, make_reward
 from promptgym.runs import EventSink, NullSink
-from promptgym.scoring import Budget, Ledger, Scorer, Scores
+from promptgym.scoring import Budget, Ledger, Proposals, Proposer, Scorer, Scores
 from promptgym.scoring.store import CacheSpec, ScoreStore, open_store
 from promptgym.tasks import Task, load_task, split_hash
 from promptgym.types import JSON, FloatArray
@@ -28,6 +28,7 @@ class Problem:
         template: how prompts meet examples for this model.
         reward: scores -> training reward.
         scorer: the single path to the model.
+        proposer: the model that writes prompts for methods that want one, or None.
         vocabulary: words a searcher may write.
         initial_prompt: where editing starts.
         events: where everything that happens is said.
@@ -47,6 +48,7 @@ class Problem:
         events: EventSink | None = None,
         cache: CacheSpec = None,
         max_failures: float = 0.5,
+        proposer: LanguageModel | None = None,
     ) -> None:
         """Put the parts together and refuse those that do not fit.
 
@@ -63,6 +65,7 @@ class Problem:
                 for models asked over a network and not for those of this machine; True or False; or
                 its place, a folder, a .sqlite file or a postgresql:// URL.
             max_failures: share of failed evaluations above which scoring stops.
+            proposer: a model that writes prompts, for methods that ask one.
 
         Raises:
             TaskError, TemplateError, ModelError, RewardError, ConfigError: the part that does not
@@ -82,11 +85,13 @@ class Problem:
                 f"template {self.template.text!r} has no {{prompt}}: whatever is learned would "
                 "change nothing; say where the prompt stands"
             )
+        caps = Budget.of(budget)
+        self.proposer = None if proposer is None else Proposer(proposer, caps)
         self.scorer = Scorer(
             self.task,
             model,
             self.template,
-            ledger=Ledger(Budget.of(budget)),
+            ledger=Ledger(caps, proposer=None if self.proposer is None else self.proposer.ledger),
             store=open_store(cache, model),
             max_failures=max_failures,
         )
@@ -160,6 +165,36 @@ class Problem:
         )
         return scores
 
+    def propose(
+        self, texts: Sequence[str], sampling: Sampling, *, tag: str | None = None
+    ) -> Proposals:
+        """Have the proposer continue texts, within the budget.
+
+        Args:
+            texts: what it is asked.
+            sampling: how completions are drawn.
+            tag: proposals stand between `<tag>` and `</tag>`; None takes whole completions.
+
+        Raises:
+            BudgetExhausted: if not all of it fits; nothing is spent.
+            ConfigError: without a proposer.
+            TooManyFailures: if every call failed.
+        """
+        if self.proposer is None:
+            raise ConfigError("the problem has no proposer; give proposer='tiny-rewriter'")
+        if self.ledger.exhausted:
+            raise BudgetExhausted(f"budget spent: {self.ledger.snapshot()}")
+        found = self.proposer.ask(texts, sampling, tag)
+        self.events.emit(
+            "proposals",
+            texts=list(texts),
+            completions=list(found.completions),
+            parsed=list(found.parsed),
+            failures=dict(found.failures),
+            spent=self.ledger.snapshot(),
+        )
+        return found
+
     def rewards(self, scores: Scores) -> FloatArray:
         """Return the training reward of every prompt, shape (P,)."""
         return self.reward(scores)
@@ -217,6 +252,8 @@ def make_problem(
     *,
     task_options: JSON | None = None,
     model_options: JSON | None = None,
+    proposer: str | LanguageModel | None = None,
+    proposer_options: JSON | None = None,
     **options: Any,
 ) -> Problem:
     """Build a problem from names (`load_task`, `load_model`) or live objects.
@@ -226,13 +263,20 @@ def make_problem(
         model: a model, or what `load_model` takes.
         task_options: further arguments of `load_task`.
         model_options: further arguments of `load_model`.
+        proposer: a model that writes prompts, or what `load_model` takes.
+        proposer_options: further arguments of `load_model` for it.
         options: further arguments of `Problem`.
 
     Raises:
         TaskError, TemplateError, ModelError, RewardError, ConfigError: the part that does not fit.
     """
+    if proposer is None and proposer_options:
+        raise ConfigError(f"proposer_options {proposer_options} are given without a proposer")
     return Problem(
-        the_task(task, **(task_options or {})), the_model(model, **(model_options or {})), **options
+        the_task(task, **(task_options or {})),
+        the_model(model, **(model_options or {})),
+        proposer=None if proposer is None else the_model(proposer, **(proposer_options or {})),
+        **options,
     )
 
 
@@ -281,6 +325,7 @@ def describe_problem(problem: Problem) -> JSON:
         "verbalizers": dict(task.verbalizers),
         "answers": {"max_new_tokens": task.max_new_tokens, "stop": task.stop},
         "model": problem.model.name,
+        "proposer": None if problem.proposer is None else problem.proposer.model.name,
         "template": problem.template.text,
         "demonstration": problem.template.demonstration,
         "reward": describe_reward(problem.reward),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rule_models import rule_proposer
 
 from promptgym.agents import AGENTS, make_optimizer
 from promptgym.baselines import BASELINES
@@ -29,6 +30,7 @@ VOCABULARY = (*WEIGHTS, *FILLERS)
 
 
 def make(budget: int | None = 8000, **options: Any) -> Problem:
+    options = {"proposer": rule_proposer(), **options}
     return Problem(transparent_task(), TransparentModel(), budget=budget, **options)
 
 

@@ -19,7 +19,8 @@ from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt, Template
 from promptgym.runs import ListSink
 from promptgym.search import Answer, Ask, Result, Search, SearchMethod
-from promptgym.search.journal import FILE, pack, unpack
+from promptgym.search.journal import FILE
+from promptgym.search.records import pack, unpack
 from promptgym.tasks import get_metric
 from promptgym.testing import TransparentModel, transparent_task
 

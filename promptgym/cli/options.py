@@ -35,11 +35,22 @@ ModelName = Annotated[
     str | None,
     typer.Option("--model", help=f"The frozen target model. [default: {DEFAULT_MODEL}]"),
 ]
+ProposerName = Annotated[
+    str | None,
+    typer.Option(
+        "--proposer",
+        help="The model that writes prompts, for methods that ask one, e.g. tiny-rewriter.",
+    ),
+]
 Budget = Annotated[
     int | None,
     typer.Option(help=f"Queries (prompt x example pairs) at most. [default: {DEFAULT_BUDGET:,}]"),
 ]
 BudgetTokens = Annotated[int | None, typer.Option(help="Tokens of the target model at most.")]
+BudgetProposerCalls = Annotated[
+    int | None, typer.Option(help="Texts that the proposer is asked at most.")
+]
+BudgetProposerTokens = Annotated[int | None, typer.Option(help="Tokens of the proposer at most.")]
 BudgetSeconds = Annotated[float | None, typer.Option(help="Seconds at most.")]
 BudgetUsd = Annotated[float | None, typer.Option(help="Money (USD) at most.")]
 MaxFailures = Annotated[
@@ -98,6 +109,12 @@ TaskOptions = Annotated[
 ModelOptions = Annotated[
     str | None,
     typer.Option("--model-options", metavar="JSON", help="Further arguments of load_model."),
+]
+ProposerOptions = Annotated[
+    str | None,
+    typer.Option(
+        "--proposer-options", metavar="JSON", help="Further arguments of load_model for it."
+    ),
 ]
 Report = Annotated[bool, typer.Option(help="Write report.html; asks the model a little more.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")]

@@ -38,8 +38,11 @@ def train(
     agent: o.Agent = None,
     task: o.TaskName = None,
     model: o.ModelName = None,
+    proposer: o.ProposerName = None,
     budget: o.Budget = None,
     budget_tokens: o.BudgetTokens = None,
+    budget_proposer_calls: o.BudgetProposerCalls = None,
+    budget_proposer_tokens: o.BudgetProposerTokens = None,
     budget_seconds: o.BudgetSeconds = None,
     budget_usd: o.BudgetUsd = None,
     seed: o.Seed = None,
@@ -56,6 +59,7 @@ def train(
     labels: o.Labels = None,
     more_task: o.TaskOptions = None,
     more_model: o.ModelOptions = None,
+    more_proposer: o.ProposerOptions = None,
     cache: o.Cache = None,
     dry_run: o.DryRun = False,
     max_failures: o.MaxFailures = 0.5,
@@ -65,11 +69,13 @@ def train(
 ) -> None:
     """Optimize a prompt for a task; keep config, events, checkpoints, result and report."""
     caps = {"queries": budget, "tokens": budget_tokens, "seconds": budget_seconds}
-    caps["usd"] = budget_usd
+    caps |= {"usd": budget_usd, "proposer_calls": budget_proposer_calls}
+    caps["proposer_tokens"] = budget_proposer_tokens
     given: JSON = {
         "method": agent,
         "task": task,
         "model": model,
+        "proposer": proposer,
         "budget": without_none(caps),
         "seed": seed,
         "preset": preset,
@@ -81,6 +87,7 @@ def train(
             more_task, labels, data_dir=data_dir, input=input_column, target=target_column
         ),
         "model_options": json_object(more_model, "--model-options"),
+        "proposer_options": json_object(more_proposer, "--proposer-options"),
     }
     given = without_none(given) or {}
     if resume is not None and out is not None and out != resume:
@@ -149,7 +156,7 @@ def resumed_config(folder: Path, given: JSON) -> JSON:
     from promptgym.runs.folder import RunFolder
 
     config = RunFolder.open(folder).config
-    parts = ("budget", "options", "task_options", "model_options")
+    parts = ("budget", "options", "task_options", "model_options", "proposer_options")
     nested = {k: {**config[k], **given[k]} for k in parts if k in given}
     return {**config, **given, **nested}
 

@@ -14,7 +14,7 @@ from promptgym.errors import ConfigError, ModelError
 from promptgym.evaluation.evaluate import held_out
 from promptgym.evaluation.report import fixed_levels, write_report
 from promptgym.llms import LanguageModel, load_model
-from promptgym.problem import Problem
+from promptgym.problem import Problem, make_problem
 from promptgym.prompts import Prompt
 from promptgym.runs import Tee
 from promptgym.runs.curve import read_curve, write_png
@@ -39,6 +39,8 @@ class Experiment:
         task_options: further arguments of `load_task`.
         model: what `load_model` takes.
         model_options: further arguments of `load_model`.
+        proposer: model that writes prompts, for methods that ask one; what `load_model` takes.
+        proposer_options: further arguments of `load_model` for it.
         reward: what `make_reward` takes.
         budget: caps by kind, see `promptgym.Budget`.
         seed: of the method.
@@ -53,6 +55,8 @@ class Experiment:
     task_options: JSON = field(default_factory=dict)
     model: str = "tiny"
     model_options: JSON = field(default_factory=dict)
+    proposer: str | None = None
+    proposer_options: JSON = field(default_factory=dict)
     reward: Any = "gap"
     budget: JSON = field(default_factory=dict)
     seed: int = 0
@@ -97,10 +101,12 @@ class Experiment:
         cache: CacheSpec = None,
         max_failures: float = 0.5,
     ) -> Problem:
-        """Put the problem together; see `Problem` for what it raises."""
-        return Problem(
+        """Put the problem together; see `make_problem` for what it raises."""
+        return make_problem(
             task,
             model,
+            proposer=self.proposer,
+            proposer_options=self.proposer_options,
             reward=self.reward,
             budget=Budget.of(self.budget),
             template=self.template,

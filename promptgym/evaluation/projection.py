@@ -125,7 +125,7 @@ def project(experiment: Experiment, seconds: float = 30.0) -> JSON:
         `measured`, the share of the budget that was run through, 1.0 for a whole run.
 
     Raises:
-        ConfigError: for a budget of seconds only.
+        ConfigError: for a budget of seconds only, or a method that asks a proposer.
     """
     budget = replace(Budget.of(experiment.budget), seconds=None)
     if budget == Budget() and experiment.budget:
@@ -134,6 +134,11 @@ def project(experiment: Experiment, seconds: float = 30.0) -> JSON:
             "give queries, calls, tokens or usd as well"
         )
     optimizer = experiment.build()
+    if getattr(optimizer, "proposes", False):
+        raise ConfigError(
+            f"a dry run asks no model, and what {experiment.method} does depends on what its "
+            "proposer writes; cap the run instead (--budget, --budget-proposer-tokens)"
+        )
     task, model = experiment.load()
     caps = {k: v for k, v in experiment.budget.items() if k != "seconds"}
     stand_in = StandIn(model, seconds)

@@ -10,14 +10,14 @@ import numpy as np
 
 from promptgym.baselines.hill_climbing import HillClimbing, edit
 from promptgym.baselines.random_tokens import random_prompt
-from promptgym.errors import TaskError
+from promptgym.errors import ConfigError, TaskError
 from promptgym.evaluation.evaluate import examples_of
 from promptgym.llms import LanguageModel, Sampling
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.rewards import Reward, make_reward
 from promptgym.scoring import Scorer, Scores
-from promptgym.search.driver import Ask, Search, SearchMethod, drive
+from promptgym.search.driver import Answer, Ask, Propose, Search, SearchMethod, drive
 from promptgym.tasks import Task
 from promptgym.types import FloatArray
 
@@ -304,10 +304,12 @@ class _Observed(SearchMethod):
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Pass questions and answers on, until the method ends or has asked enough."""
         search = self.inner.search(problem, rng)
-        ask: Ask | Sequence[Prompt] | None = next(search)
+        ask: Ask | Sequence[Prompt] | Propose | None = next(search)
         best, top, asked, looked = problem.initial_prompt, -np.inf, 0, 0
         while ask is not None:
-            answer = yield ask
+            if isinstance(ask, Propose):
+                raise ConfigError(f"{self.name} asks a proposer; a survey has none")
+            answer: Answer = yield ask
             rewards = np.where(np.isnan(answer.rewards), -np.inf, answer.rewards)
             row = int(rewards.argmax())
             if rewards[row] > top:

@@ -85,6 +85,8 @@ class Standing:
 
     def take(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Take one event."""
+        if "spent" in fields:
+            self._take_spending(fields["spent"])
         if kind == "scores":
             self._take_scores(fields)
         elif kind == "incumbent":
@@ -95,9 +97,12 @@ class Standing:
         elif kind == "warning":
             self.warning = str(fields["message"])
 
+    def _take_spending(self, spent: JSON) -> None:
+        """Take what is spent; the caps on the proposer are named `proposer_calls` and so on."""
+        self.spent = {**spent, **{f"proposer_{k}": v for k, v in spent.get("proposer", {}).items()}}
+
     def _take_scores(self, fields: Mapping[str, Any]) -> None:
-        """Take what a batch cost and earned."""
-        self.spent = dict(fields["spent"])
+        """Take what a batch earned."""
         if self._since is None:
             self._since = (time.monotonic(), self.fraction)
         self.failures.update(fields.get("statuses", {}))
@@ -117,10 +122,10 @@ class Standing:
         """Return what is spent of the budget, e.g. `1,280 of 20,000 queries`."""
         caps = self.budget or {"queries": 0}
         kind = max(caps, key=lambda k: (self.spent.get(k) or 0) / caps[k] if caps[k] else 0.0)
-        spent = self.spent.get(kind) or 0
+        spent, name = self.spent.get(kind) or 0, kind.replace("_", " ")
         if kind == "usd":
             return f"{spent:,.4f} of {caps[kind]:,.2f} USD"
-        return f"{spent:,.0f} of {caps[kind]:,.0f} {kind}" if caps[kind] else f"{spent:,} {kind}"
+        return f"{spent:,.0f} of {caps[kind]:,.0f} {name}" if caps[kind] else f"{spent:,} {name}"
 
     def summary(self) -> str:
         """Return reward, dev score and failures on one line."""

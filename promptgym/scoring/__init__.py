@@ -1,6 +1,7 @@
 """Scoring: the single path by which prompts meet a model, under a budget."""
 
 from promptgym.scoring.ledger import Budget, Ledger
+from promptgym.scoring.proposing import Proposals, Proposer
 from promptgym.scoring.racing import Race, race
 from promptgym.scoring.scorer import Scorer
 from promptgym.scoring.scores import (
@@ -26,6 +27,8 @@ __all__ = [
     "Budget",
     "Failure",
     "Ledger",
+    "Proposals",
+    "Proposer",
     "Race",
     "Scorer",
     "Scores",

@@ -33,8 +33,10 @@ class Budget:
         calls: batches sent to the model.
         tokens: tokens read and written by the model (cached answers cost none).
         seconds: wall-clock time since the ledger was opened.
-        usd: money, for models whose prices are known; the call during which it runs out is
-            finished.
+        usd: money, for models whose prices are known, that of the proposer included; the call
+            during which it runs out is finished.
+        proposer_calls: texts that the proposer is asked to continue.
+        proposer_tokens: tokens read and written by the proposer.
     """
 
     queries: int | None = None
@@ -42,6 +44,8 @@ class Budget:
     tokens: int | None = None
     seconds: float | None = None
     usd: float | None = None
+    proposer_calls: int | None = None
+    proposer_tokens: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a cap that is no positive number (a whole one, of what is counted)."""
@@ -63,9 +67,9 @@ class Budget:
         if isinstance(value, Real):
             return cls(queries=value)  # type: ignore[arg-type]  # checked there
         if isinstance(value, dict):
-            unknown = set(value) - set(KINDS)
-            if unknown:
-                raise ConfigError(f"budget: unknown {sorted(unknown)}; allowed: {list(KINDS)}")
+            allowed = [f.name for f in fields(cls)]
+            if unknown := set(value) - set(allowed):
+                raise ConfigError(f"budget: unknown {sorted(unknown)}; allowed: {allowed}")
             return cls(**value)
         raise ConfigError(f"budget: expected a number or a dict, got {type(value).__name__}")
 
@@ -95,6 +99,7 @@ class Ledger:
     Attributes:
         usd: money spent as far as it is known; None for models that do not count it.
         unpriced: requests whose cost is unknown: while there are any, `usd` is a lower bound.
+        proposer: counts of the proposer, which has caps of its own; None without one.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -107,6 +112,7 @@ class Ledger:
     seconds_before: float = 0.0
     started: float = field(default_factory=time.monotonic)
     held: Hold = field(default_factory=Hold)
+    proposer: Ledger | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     @property
@@ -126,10 +132,15 @@ class Ledger:
             "calls": self.calls + self.held.calls,
             "tokens": self.tokens + self.held.tokens,
             "seconds": self.seconds,
-            "usd": self.usd or 0.0,
+            "usd": self.money,
         }
         caps = ((getattr(self.budget, kind), spent[kind]) for kind in KINDS)
         return [(cap, value) for cap, value in caps if cap is not None]
+
+    @property
+    def money(self) -> float:
+        """USD known to be spent, those of the proposer included."""
+        return (self.usd or 0.0) + (0.0 if self.proposer is None else self.proposer.money)
 
     @property
     def queries_left(self) -> int | None:
@@ -148,14 +159,15 @@ class Ledger:
         if self.budget.tokens is not None:
             left.append(self.budget.tokens - self.tokens - self.held.tokens)
         if self.budget.usd is not None and self.usd and self.tokens:
-            affordable = (self.budget.usd - self.usd) / (self.usd / self.tokens)
+            affordable = (self.budget.usd - self.money) / (self.usd / self.tokens)
             left.append(affordable - self.held.tokens)
         return max(0.0, min(left)) if left else None
 
     @property
     def fraction(self) -> float:
         """Share of the tightest cap that is spent, in [0, 1]; 0 without caps."""
-        return min(1.0, max((spent / cap for cap, spent in self._caps()), default=0.0))
+        own = max((spent / cap for cap, spent in self._caps()), default=0.0)
+        return min(1.0, own if self.proposer is None else max(own, self.proposer.fraction))
 
     def fitting(self, rows: int, queries_per_row: int) -> int:
         """Return how many of `rows` prompts fit, each costing `queries_per_row` queries.
@@ -183,6 +195,22 @@ class Ledger:
         with self._lock:
             fits = self.fitting(rows, queries_per_row)
             return fits, self.hold(queries=fits * queries_per_row)
+
+    def hold_whole(self, *, calls: int, tokens: int) -> Hold:
+        """Set aside what one piece of work costs at most.
+
+        Raises:
+            BudgetExhausted: if not all of it fits.
+        """
+        with self._lock:
+            cap, left = self.budget.calls, self.tokens_left
+            fits = cap is None or self.calls + self.held.calls + calls <= cap
+            if self.exhausted or not fits or (left is not None and tokens > left):
+                raise BudgetExhausted(
+                    f"budget spent: {self.snapshot()} of {asdict(self.budget)}; the next request "
+                    f"is of {calls} calls and up to {tokens} tokens"
+                )
+            return self.hold(calls=calls, tokens=tokens)
 
     def hold(self, *, queries: int = 0, calls: int = 0, tokens: int = 0) -> Hold:
         """Set aside what work will cost at most."""
@@ -232,17 +260,22 @@ class Ledger:
         if self.usd is not None:
             unknown = self.unpriced > 0 and not self.usd
             counts["usd"], counts["unpriced"] = None if unknown else self.usd, self.unpriced
+        if self.proposer is not None:
+            own = self.proposer.snapshot()
+            counts["proposer"] = {k: own[k] for k in own if k not in ("queries", "seconds")}
         return counts
 
     def restore(self, snapshot: JSON) -> None:
         """Take the counts of an earlier `snapshot` and start the clock anew."""
-        self.queries = int(snapshot["queries"])
+        self.queries = int(snapshot.get("queries", 0))
         self.calls = int(snapshot["calls"])
         self.tokens = int(snapshot["tokens"])
         self.usd = snapshot.get("usd")
         self.unpriced = int(snapshot.get("unpriced", 0))
-        self.seconds_before = float(snapshot["seconds"])
+        self.seconds_before = float(snapshot.get("seconds", 0.0))
         self.started = time.monotonic()
+        if self.proposer is not None and "proposer" in snapshot:
+            self.proposer.restore(snapshot["proposer"])
 
     def __getstate__(self) -> JSON:
         """Return everything but the lock: a ledger can be copied and pickled."""

@@ -1,6 +1,6 @@
 """Optimizers: their contract, the rule of selection, the driver of search methods."""
 
-from promptgym.search.driver import Answer, Ask, Search, SearchMethod
+from promptgym.search.driver import Answer, Ask, Propose, Search, SearchMethod
 from promptgym.search.result import Candidate, Optimizer, Result
 from promptgym.search.selection import Selection
 
@@ -9,6 +9,7 @@ __all__ = [
     "Ask",
     "Candidate",
     "Optimizer",
+    "Propose",
     "Result",
     "Search",
     "SearchMethod",

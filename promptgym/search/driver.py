@@ -2,7 +2,8 @@
 
 A method is a generator. It yields the prompts it wants scored and is sent an `Answer` to exactly
 those, in their order. A batch that the budget cuts short is not answered: its complete prompts
-still take part in the selection, and the search is over.
+still take part in the selection, and the search is over. A method that `proposes` may also yield a
+`Propose` for the problem's proposer, and is sent `Proposals`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from typing import Any, ClassVar
 import numpy as np
 
 from promptgym.errors import BudgetExhausted, ConfigError, PromptGymError
+from promptgym.llms import Sampling
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt
-from promptgym.scoring import Race, Scores, race
+from promptgym.scoring import Proposals, Race, Scores, race
 from promptgym.search.journal import describe, journaled
 from promptgym.search.result import Result
 from promptgym.search.selection import Selection, check_budget, dev_reserve
 from promptgym.types import JSON, FloatArray
+
+IDLE = 50
+"""Requests to the proposer in a row, without a prompt asked between them, that end a search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,21 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Propose:
+    """What a method wants written; it is sent `Proposals`.
+
+    Attributes:
+        texts: what the proposer is asked; it answers each, equal ones independently.
+        sampling: how completions are drawn.
+        tag: proposals stand between `<tag>` and `</tag>`; None takes whole completions.
+    """
+
+    texts: Sequence[str]
+    sampling: Sampling
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What it is told.
 
@@ -57,7 +77,8 @@ class Answer:
     rewards: FloatArray
 
 
-Search = Generator["Ask | Sequence[Prompt]", Answer, None]
+Search = Generator["Ask | Sequence[Prompt] | Propose", Any, None]
+"""Of what a method yields; it is sent an `Answer`, for a `Propose` its `Proposals`."""
 
 
 class SearchMethod(ABC):
@@ -66,10 +87,12 @@ class SearchMethod(ABC):
     Attributes:
         name: registered name.
         endless: whether only the budget ends the search; then a problem without one is refused.
+        proposes: whether it asks the problem's proposer; then a problem without one is refused.
     """
 
     name: ClassVar[str]
     endless: ClassVar[bool] = True
+    proposes: ClassVar[bool] = False
 
     @abstractmethod
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
@@ -88,9 +111,18 @@ class SearchMethod(ABC):
         """Refuse a problem that cannot be searched, before anything is asked or written.
 
         Raises:
-            ConfigError: for an endless method without a budget, or a budget that reaches no prompt.
+            ConfigError: for an endless method without a budget, a budget that reaches no prompt, or
+                a missing proposer.
         """
-        if self.endless and not any(asdict(problem.ledger.budget).values()):
+        if self.proposes and problem.proposer is None:
+            raise ConfigError(
+                f"{self.name} asks a proposer for its prompts and the problem has none; give it a "
+                "model that generates, e.g. proposer='tiny-rewriter' (embedded; --proposer)"
+            )
+        caps = asdict(problem.ledger.budget)
+        if not self.proposes:
+            caps = {kind: cap for kind, cap in caps.items() if not kind.startswith("proposer_")}
+        if self.endless and not any(caps.values()):
             raise ConfigError(f"{self.name} ends with the budget only; give the problem a budget")
         check_budget(problem, lambda cap: dev_reserve(problem.task, cap))
 
@@ -125,13 +157,22 @@ def drive(method: SearchMethod, problem: Problem, seed: int) -> Result:
     selection = Selection(problem)
     search = method.search(problem, np.random.default_rng(seed))
     stats: dict[str, Any] = {"asks": 0, "prompts": 0}
+    if method.proposes:
+        stats |= {"requests": 0, "proposals": 0, "unparsable": 0}
+    idle = 0
     try:
         ask = next(search)
-        while True:
+        while idle < IDLE:
+            if isinstance(ask, Propose):
+                ask = search.send(_proposals(problem, ask, stats))
+                idle += 1
+                continue
+            idle = 0
             answer = _answer(method, problem, selection, ask)
             stats["asks"] += 1
             stats["prompts"] += len(answer.scores)
             ask = search.send(answer)
+        problem.events.emit("warning", message=idle_warning(method, problem))
     except (StopIteration, BudgetExhausted):
         pass
     finally:
@@ -146,6 +187,25 @@ def drive(method: SearchMethod, problem: Problem, seed: int) -> Result:
         history=tuple(selection.history),
         spent=problem.ledger.snapshot(),
         stats=stats,
+    )
+
+
+def _proposals(problem: Problem, ask: Propose, stats: dict[str, Any]) -> Proposals:
+    """Have proposals written, and count them."""
+    found = problem.propose(ask.texts, ask.sampling, tag=ask.tag)
+    stats["requests"] += 1
+    stats["proposals"] += len(found.parsed)
+    stats["unparsable"] += found.parsed.count(None)
+    return found
+
+
+def idle_warning(method: SearchMethod, problem: Problem) -> str:
+    """Return what is said when a proposer brings a search no further."""
+    name = "" if problem.proposer is None else f" {problem.proposer.model.name!r}"
+    return (
+        f"{method.name} asked the proposer{name} {IDLE} times in a row and got no new prompt to "
+        "score: the search ends here. What was written is in the events; a larger model, or a "
+        "higher temperature, may help"
     )
 
 

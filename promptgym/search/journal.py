@@ -1,8 +1,8 @@
-"""The journal of a run: every score it was given, so that a resumed run repeats no model call.
+"""The journal of a run: every score and proposal it was given; a resumed run repeats no call.
 
 A resumed run does again what the interrupted one did, from its seed or from a checkpoint; while the
-journal lasts, scores and ledger counts come from it. What follows is therefore bit-identical to a
-run that was never interrupted, whatever the score cache still holds.
+journal lasts, scores, proposals and ledger counts come from it. What follows is therefore
+bit-identical to a run that was never interrupted, whatever the score cache still holds.
 
 Two things would tell a resumed run from one that was not interrupted. A causal model of this
 machine keeps the key/values of beginnings it has read, and reads on from them what it would else
@@ -14,86 +14,34 @@ much, and how many requests of unknown cost a kill would leave behind.
 
 from __future__ import annotations
 
-import base64
 import json
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from promptgym.errors import BudgetExhausted, ConfigError, TooManyFailures
-from promptgym.llms import LanguageModel
+from promptgym.llms import LanguageModel, Sampling
 from promptgym.problem import Problem, describe_problem
 from promptgym.prompts import Example, Prompt, PromptsLike, prompts_of
 from promptgym.runs import EventSink
 from promptgym.runs.events import parsed, plain
 from promptgym.runs.folder import differences, write_text
-from promptgym.scoring import OK, Failure, Scorer, Scores
+from promptgym.scoring import OK, Ledger, Proposals, Scorer, Scores
+from promptgym.search.records import (
+    proposals_to_json,
+    request_key,
+    scores_from_json,
+    scores_to_json,
+)
 from promptgym.tasks import split_hash
 from promptgym.types import JSON
 
 FILE = "journal.jsonl"
 PAID = "paid.json"
-VERSION = 3
-
-
-def pack(array: np.ndarray[Any, Any] | None) -> JSON | None:
-    """Turn an array of numbers into JSON, exactly (NaN included)."""
-    if array is None:
-        return None
-    data = base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes())).decode()
-    return {"dtype": array.dtype.str, "shape": list(array.shape), "data": data}
-
-
-def unpack(row: JSON | None) -> Any:
-    """Return the array that `pack` was given."""
-    if row is None:
-        return None
-    data = zlib.decompress(base64.b64decode(row["data"]))
-    return np.frombuffer(data, dtype=row["dtype"]).reshape(row["shape"]).copy()
-
-
-def scores_to_json(scores: Scores, spent: JSON) -> JSON:
-    """Return one record of the journal: the scores, exact, and what was spent until then."""
-    completions = scores.completions
-    return {
-        "prompts": [p.to_json() for p in scores.prompts],
-        "examples": split_hash(scores.examples),
-        "mean": plain(scores.mean),
-        "spent": spent,
-        "values": pack(scores.values),
-        "status": pack(scores.status),
-        "label_logprobs": pack(scores.label_logprobs),
-        "targets": pack(scores.targets),
-        "completions": None if completions is None else completions.tolist(),
-        "failures": [[f.prompt, f.example, f.reason, f.status] for f in scores.failures],
-        "prompt_tokens": pack(scores.prompt_tokens),
-    }
-
-
-def scores_from_json(row: JSON, examples: Sequence[Example], problem: Problem) -> Scores:
-    """Return the scores of a record."""
-    completions = None
-    if row["completions"] is not None:
-        completions = np.empty(np.shape(row["completions"])[:2], dtype=object)
-        for i, texts in enumerate(row["completions"]):
-            completions[i, :] = texts
-    return Scores(
-        prompts=tuple(Prompt.of(p) for p in row["prompts"]),
-        examples=tuple(examples),
-        metric=problem.task.metric,
-        values=unpack(row["values"]),
-        status=unpack(row["status"]),
-        label_logprobs=unpack(row["label_logprobs"]),
-        targets=unpack(row["targets"]),
-        completions=completions,
-        failures=tuple(Failure(*record) for record in row["failures"]),
-        prompt_tokens=unpack(row["prompt_tokens"]),
-    )
+VERSION = 4
 
 
 class Journal:
@@ -167,17 +115,17 @@ class Journal:
         self._rows.append({})
         self.position += 1
 
-    def note_money(self, usd: float | None, unpriced: int) -> None:
-        """Write down what is spent at this point, the batch under way included."""
-        row = {"records": self.position, "usd": usd, "unpriced": unpriced}
+    def note_money(self, paid: Sequence[tuple[float | None, int]]) -> None:
+        """Write down (usd, unpriced) of each ledger at this point, the batch under way included."""
+        row = {"records": self.position, "paid": paid}
         write_text(self.paid, json.dumps(row) + "\n")
 
-    def money(self) -> tuple[float | None, int] | None:
-        """Return what a batch was known to have cost when it broke off, if one did."""
+    def money(self) -> list[tuple[float | None, int]]:
+        """Return what `note_money` was told of a batch that broke off; nothing if none did."""
         if not self.paid.exists():
-            return None
+            return []
         row = parsed(self.paid.read_text(encoding="utf-8"), self.paid, 1)
-        return (row["usd"], row["unpriced"]) if row["records"] == len(self._rows) else None
+        return [(u, n) for u, n in row["paid"]] if row["records"] == len(self._rows) else []
 
 
 class Gate:
@@ -206,7 +154,9 @@ class JournaledProblem(Problem):
         self.__dict__.update(vars(problem))
         self.journal = journal
         self.events = self._gate = Gate(problem.events, is_open=not journal.replaying)
-        self.scorer.paying = self._note_money
+        self.scorer.paying = partial(self._note_money, self.ledger)
+        if self.proposer is not None:
+            self.proposer.paying = partial(self._note_money, self.proposer.ledger)
         if not journal.replaying:
             self._take_money()
 
@@ -228,14 +178,8 @@ class JournaledProblem(Problem):
         if self.journal.replaying:
             return self._replay(prompts, examples, split)
         before = kept_by(self.model)
-        try:
+        with self._endings():
             scores = super().score(prompts, examples, split=split)
-        except BudgetExhausted as error:
-            self.journal.append({"exhausted": str(error), "spent": self.ledger.snapshot()})
-            raise
-        except TooManyFailures as error:
-            self.journal.append({"stopped": str(error), "spent": self.ledger.snapshot()})
-            raise
         row = scores_to_json(scores, self.ledger.snapshot())
         self.journal.append({**row, "kept": kept_by(self.model) != before})
         return scores
@@ -248,26 +192,75 @@ class JournaledProblem(Problem):
         row = self.journal.serve()
         if row.get("kept"):
             self._remind(prompts, examples)
+        self._go_back(row)
+        if "stopped" in row:
+            return self.score(prompts, examples, split=split)
+        asked = [p.to_json() for p in prompts]
+        if row.get("prompts") != asked or row["examples"] != split_hash(examples):
+            raise self._other(row.get("prompts", ["a request to the proposer"])[:2], asked[:2])
+        scores = scores_from_json(row, examples, self)
+        if not row.get("kept"):
+            warm(self.scorer, scores)
+        return scores
+
+    def propose(
+        self, texts: Sequence[str], sampling: Sampling, *, tag: str | None = None
+    ) -> Proposals:
+        """Propose as `Problem.propose` does, from the journal as long as it lasts.
+
+        Raises:
+            BudgetExhausted: if it does not fit, or did not in the earlier session.
+            TooManyFailures: as `Problem.propose`; a resumed run pays for that and asks again.
+            ConfigError: if the journal answers another question than the one asked.
+        """
+        key = request_key(texts, sampling, tag)
+        if self.journal.replaying:
+            row = self.journal.serve()
+            self._go_back(row)
+            if "stopped" in row:
+                return self.propose(texts, sampling, tag=tag)
+            if row.get("asked") != key:
+                raise self._other(row.get("prompts", ["another request"])[:2], list(texts[:1]))
+            failures = {int(i): reason for i, reason in row["failures"]}
+            return Proposals.read(row["completions"], failures, tag)
+        with self._endings():
+            found = super().propose(texts, sampling, tag=tag)
+        self.journal.append(proposals_to_json(key, found, self.ledger.snapshot()))
+        return found
+
+    @contextmanager
+    def _endings(self) -> Iterator[None]:
+        """Write down how a question ended that got no answer."""
+        try:
+            yield
+        except BudgetExhausted as error:
+            self.journal.append({"exhausted": str(error), "spent": self.ledger.snapshot()})
+            raise
+        except TooManyFailures as error:
+            self.journal.append({"stopped": str(error), "spent": self.ledger.snapshot()})
+            raise
+
+    def _go_back(self, row: JSON) -> None:
+        """Put the ledger where it was after a record; after the last one, events go on.
+
+        Raises:
+            BudgetExhausted: if the record says so.
+        """
         self.ledger.restore(row["spent"])
         if not self.journal.replaying:
             self._take_money()
             self._gate.is_open = True
             self.events.emit("resumed", records=self.journal.position, spent=row["spent"])
-        if "stopped" in row:
-            return self.score(prompts, examples, split=split)
         if "exhausted" in row:
             raise BudgetExhausted(row["exhausted"])
-        asked = [p.to_json() for p in prompts]
-        if row["prompts"] != asked or row["examples"] != split_hash(examples):
-            raise ConfigError(
-                f"{self.journal.path}, record {self.journal.position}: the journal answers "
-                f"{row['prompts'][:2]}..., but {asked[:2]}... was asked: the code or its libraries "
-                "changed since the run began; start it anew in another folder"
-            )
-        scores = scores_from_json(row, examples, self)
-        if not row.get("kept"):
-            warm(self.scorer, scores)
-        return scores
+
+    def _other(self, known: Sequence[Any], asked: Sequence[Any]) -> ConfigError:
+        """Return the error for a journal that answers another question."""
+        return ConfigError(
+            f"{self.journal.path}, record {self.journal.position}: the journal answers "
+            f"{known}..., but {asked}... was asked: the code or its libraries "
+            "changed since the run began; start it anew in another folder"
+        )
 
     def _remind(self, prompts: Sequence[Prompt], examples: Sequence[Example]) -> None:
         """Have a model keep what it kept when it was asked this before."""
@@ -278,15 +271,21 @@ class JournaledProblem(Problem):
         finally:
             self.scorer.shelf = shelf
 
-    def _note_money(self, under_way: int) -> None:
+    def _ledgers(self) -> list[Ledger]:
+        """Return the ledgers that count money: of the target model, and of a proposer."""
+        return [self.ledger] if self.proposer is None else [self.ledger, self.proposer.ledger]
+
+    def _note_money(self, paying: Ledger, under_way: int) -> None:
         """Write down what is spent; what a kill would leave unknown is one request at least."""
-        self.journal.note_money(self.ledger.usd, self.ledger.unpriced + max(1, under_way))
+        unknown = max(1, under_way)
+        self.journal.note_money(
+            [(of.usd, of.unpriced + (unknown if of is paying else 0)) for of in self._ledgers()]
+        )
 
     def _take_money(self) -> None:
         """Book what was paid for a batch that broke off."""
-        money = self.journal.money()
-        if money is not None:
-            self.ledger.usd, self.ledger.unpriced = money
+        for ledger, money in zip(self._ledgers(), self.journal.money(), strict=False):
+            ledger.usd, ledger.unpriced = money
 
 
 def kept_by(model: LanguageModel) -> int:

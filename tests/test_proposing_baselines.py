@@ -1,0 +1,304 @@
+"""The baselines that ask a proposer: what all of them promise, then each one's own algorithm."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rule_models import rule_proposer
+
+from promptgym import make_problem
+from promptgym.agents import make_optimizer
+from promptgym.baselines import BASELINES
+from promptgym.baselines.bandits import KINDS, Means, Pulls, bound, choose, phases
+from promptgym.errors import ConfigError
+from promptgym.problem import Problem
+from promptgym.prompts import Prompt
+from promptgym.runs import ListSink
+from promptgym.search import Answer, Ask
+from promptgym.search.result import Result
+from promptgym.testing import RuleProposer, TransparentModel, transparent_task
+
+PROPOSING = [name for name in sorted(BASELINES) if getattr(make_optimizer(name), "proposes", False)]
+
+
+def make(budget: Any = 8000, proposer: Any = None, **options: Any) -> Problem:
+    proposer = rule_proposer() if proposer is None else proposer
+    return Problem(
+        transparent_task(), TransparentModel(), budget=budget, proposer=proposer, **options
+    )
+
+
+def method(name: str, **options: Any) -> Any:
+    return make_optimizer(name, **options)
+
+
+def outcome(result: Result) -> dict[str, Any]:
+    row = asdict(result)
+    row["spent"].pop("seconds")
+    return row
+
+
+def events(sink: ListSink, kind: str) -> list[dict[str, Any]]:
+    return [e for e in sink.events if e["kind"] == kind]
+
+
+def trained(sink: ListSink) -> list[str]:
+    """Return the instructions asked on the training split, in order."""
+    rows = [e for e in events(sink, "scores") if e["split"] == "train"]
+    return [p["instruction"] for row in rows for p in row["prompts"]]
+
+
+# -- what all of them promise --------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PROPOSING)
+def test_it_runs_on_the_embedded_rewriter(name: str) -> None:
+    sizes = {"train": 16, "dev": 16}
+    problem = make_problem(
+        "author",
+        "tiny",
+        task_options={"sizes": sizes},
+        proposer="tiny-rewriter",
+        budget={"queries": 1200, "proposer_calls": 150},
+    )
+    result = method(name).optimize(problem, seed=0)
+    assert result.best.dev is not None
+    assert 0 < result.spent["proposer"]["calls"] <= 150 and result.spent["queries"] <= 1200
+    assert result.spent["proposer"]["tokens"] > 0
+
+
+@pytest.mark.parametrize("name", PROPOSING)
+def test_its_proposer_budget_is_hard(name: str) -> None:
+    proposer = rule_proposer()
+    problem = make({"queries": 50_000, "proposer_calls": 60}, proposer)
+    result = method(name).optimize(problem, seed=1)
+    assert result.spent["proposer"]["calls"] == len(proposer.asked) <= 60
+    assert result.best.dev is not None
+
+
+@pytest.mark.parametrize("name", PROPOSING)
+def test_what_cannot_be_read_is_logged_and_paid(name: str) -> None:
+    sink = ListSink()
+    mute = RuleProposer(lambda text, rng: "I would rather not.")
+    problem = make(3000, mute, events=sink)
+    result = method(name).optimize(problem, seed=0)
+    rows = events(sink, "proposals")
+    assert rows and all(found is None for row in rows for found in row["parsed"])
+    assert result.stats["unparsable"] == result.stats["proposals"] == len(mute.asked)
+    words = sum(len(text.split()) for text in mute.asked) + 4 * len(mute.asked)
+    assert result.spent["proposer"] == {"calls": len(mute.asked), "tokens": words}
+    assert result.best.prompt == problem.initial_prompt, "nothing else could be asked"
+
+
+@pytest.mark.parametrize("name", PROPOSING)
+def test_killed_between_two_records_it_repeats_no_call(name: str, tmp_path: Path) -> None:
+    def go(proposer: Any, resume: bool = False) -> dict[str, Any]:
+        problem = make(2500, proposer)
+        return outcome(method(name).optimize(problem, 4, checkpoint_dir=tmp_path, resume=resume))
+
+    first = rule_proposer()
+    whole = go(first)
+    file = tmp_path / "journal.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    for kept in {2, 3, len(lines) // 2, len(lines) - 1}:
+        file.write_bytes(b"".join(lines[:kept]))
+        known = [json.loads(line) for line in lines[1:kept]]
+        served = sum(len(row["completions"]) for row in known if "asked" in row)
+        again = rule_proposer()
+        assert go(again, resume=True) == whole
+        assert again.asked == first.asked[served:]
+
+
+@pytest.mark.parametrize("name", PROPOSING)
+def test_settings_that_mean_nothing_are_refused(name: str) -> None:
+    for wrong in ({"temperature": -1.0}, {"max_tokens": 0}):
+        with pytest.raises(ConfigError, match=f"{name}: {next(iter(wrong))}"):
+            method(name, **wrong)
+
+
+# -- best of N -----------------------------------------------------------------
+
+
+def test_best_of_n_rewrites_the_initial_prompt_alone_and_stops_at_n() -> None:
+    proposer, sink = rule_proposer(), ListSink()
+    problem = make(20_000, proposer, initial_prompt="one alpha", events=sink)
+    result = method("best_of_n", limit=40).optimize(problem, seed=0)
+    assert len(proposer.asked) == 40
+    assert {text.count("<prompt>one alpha</prompt>") for text in proposer.asked} == {1}
+    asked = [
+        p["instruction"]
+        for e in events(sink, "scores")
+        if e["split"] == "train"
+        for p in e["prompts"]
+    ]
+    assert len(asked) == len(set(asked)) and asked[0] == "one alpha"
+    parsed = {t for e in events(sink, "proposals") for t in e["parsed"] if t}
+    assert set(asked) == parsed | {"one alpha"}
+    assert "alpha" in result.best.prompt.words and len(result.best.prompt.words) <= 3
+
+
+# -- APE -----------------------------------------------------------------------
+
+
+def test_ape_guesses_from_sets_of_examples_then_varies_the_best() -> None:
+    proposer, sink = rule_proposer(), ListSink()
+    problem = make(6000, proposer, events=sink)
+    method("ape", race=False).optimize(problem, seed=0)
+    guesses, rest = proposer.asked[:50], proposer.asked[50:]
+    assert len(set(guesses)) == 5 and all(g.count("Right answer") == 5 for g in guesses)
+    targets = {e.input: e.target for e in problem.task.train}
+    shown = [b.split("\nRight answer: ") for b in guesses[0].split("Input: ")[1:]]
+    assert all(targets[b[0]] == b[1].split("\n")[0] for b in shown), "with their own answers"
+    assert len(rest) >= 40 and all("<prompt>" in text for text in rest)
+    first = events(sink, "scores")[:2]
+    rewards = {
+        p["instruction"]: float(r)
+        for e in first
+        for p, r in zip(e["prompts"], e["rewards"], strict=True)
+    }
+    best = sorted(rewards, key=lambda p: -rewards[p])[:10]
+    varied = {text.split("<prompt>")[1].split("</prompt>")[0] for text in rest[:40]}
+    assert varied == set(best)
+
+
+def test_ape_finds_the_optimum_of_an_additive_problem_and_racing_saves_queries() -> None:
+    result = method("ape").optimize(make(15_000), seed=0)
+    assert {"alpha", "beta", "gamma"} <= set(result.best.prompt.words)
+    raced = method("ape").optimize(make(3000), seed=0)
+    whole = method("ape", race=False).optimize(make(3000), seed=0)
+    assert raced.stats["prompts"] > 1.2 * whole.stats["prompts"]
+    with pytest.raises(ConfigError, match="ape: keep"):
+        method("ape", keep=1.0)
+
+
+# -- OPRO ----------------------------------------------------------------------
+
+
+def test_opro_shows_the_best_with_their_scores_in_ascending_order() -> None:
+    proposer, sink = rule_proposer(), ListSink()
+    method("opro", trajectory=4).optimize(make(6000, proposer, events=sink), seed=0)
+    scores: dict[str, float] = {}
+    steps = [e for e in sink.events if e["kind"] == "proposals" or e.get("split") == "train"]
+    checked = 0
+    for event in steps:
+        if event["kind"] == "scores":
+            names = [p["instruction"] for p in event["prompts"]]
+            scores |= dict(zip(names, (100 * np.asarray(event["values"])).tolist(), strict=True))
+            continue
+        assert len(event["texts"]) == 8 and len(set(event["texts"])) == 1
+        blocks = event["texts"][0].split("<prompt>")[1:]
+        shown = [(b.split("</prompt>")[0], int(b.split("score: ")[1].split()[0])) for b in blocks]
+        values = [scores[name] for name, _ in shown]
+        assert values == sorted(values) and values == sorted(scores.values())[-4:]
+        assert [score for _, score in shown] == [round(v) for v in values]
+        assert event["texts"][0].count("Right answer") == 3
+        checked += len(shown) == 4
+    assert checked > 5
+
+
+def test_opro_climbs_an_additive_problem() -> None:
+    result = method("opro").optimize(make(20_000), seed=0)
+    assert {"alpha", "beta", "gamma"} <= set(result.best.prompt.words)
+
+
+# -- ProTeGi and its bandits ------------------------------------------------------
+
+
+def test_protegi_shows_mistakes_takes_the_reason_and_mends() -> None:
+    proposer, sink = rule_proposer(), ListSink()
+    problem = make(8000, proposer, events=sink)
+    method("protegi", rounds=1).optimize(problem, seed=0)
+    criticize, edit, vary = [e for e in sink.events if e["kind"] == "proposals"]
+    assert len(criticize["texts"]) == 4
+    targets = {e.input: e.target for e in problem.task.train}
+    for text in criticize["texts"]:
+        assert f"<prompt>{problem.initial_prompt.instruction}</prompt>" in text
+        for block in text.split("Input: ")[1:]:
+            lines = block.split("\n")
+            given, right = lines[1].split(": ")[1], lines[2].split(": ")[1]
+            assert right == targets[lines[0]] and given != right, "a mistake, with the answer given"
+    reasons = [r for r in criticize["parsed"] if r]
+    assert len(edit["texts"]) == len(reasons)
+    assert all(f"instruction: {r}\n" in t for r, t in zip(reasons, edit["texts"], strict=True))
+    edited = [t for t in edit["parsed"] if t]
+    assert len(vary["texts"]) == 2 * len(edited)
+    assert all(f"<prompt>{edited[i // 2]}</prompt>" in t for i, t in enumerate(vary["texts"]))
+
+
+def test_protegi_expands_each_prompt_by_eight_at_most_and_keeps_four() -> None:
+    sink = ListSink()
+    options = {"gradients": 8, "edits": 2, "selection": "all"}
+    method("protegi", **options).optimize(make(60_000, events=sink), seed=0)
+    sizes = [len(e["prompts"]) for e in events(sink, "scores") if e["split"] == "train"]
+    assert max(sizes) == 4 + 4 * 8 and max(sizes[:3]) == 1 + 8
+
+
+@pytest.mark.parametrize("selection", KINDS)
+def test_protegi_climbs_an_additive_problem_with_every_bandit(selection: str) -> None:
+    result = method("protegi", selection=selection).optimize(make(60_000), seed=0)
+    assert {"alpha", "beta"} <= set(result.best.prompt.words)
+    assert "anti" not in result.best.prompt.words
+    fewer = method("protegi", selection=selection, rounds=1).optimize(make(60_000), seed=0)
+    assert fewer.best.reward < result.best.reward
+
+
+def drive(choice: Any, problem: Problem) -> tuple[list[int], list[Ask]]:
+    """Answer a bandit until it has chosen."""
+    asks, answer = [], None
+    while True:
+        try:
+            ask = choice.send(answer)
+        except StopIteration as end:
+            return end.value, asks
+        asks.append(ask)
+        scores = problem.score(ask.prompts, ask.examples)
+        answer = Answer(scores, problem.rewards(scores))
+
+
+ARMS = ["one", "alpha", "two", "alpha beta", "anti", "three", "alpha beta gamma", "four", "beta"]
+
+
+@pytest.mark.parametrize("kind", ["ucb", "ucb-e", "sr"])
+def test_a_bandit_finds_the_best_arms_within_its_pulls(kind: Any) -> None:
+    problem = make(None)
+    pulls = Pulls(rounds=8, prompts=3, examples=8)
+    rng = np.random.default_rng(0)
+    prompts = [Prompt(text) for text in ARMS]
+    kept, asks = drive(choose(kind, problem, rng, prompts, 2, pulls), problem)
+    assert ARMS.index("alpha beta gamma") in kept and len(kept) == 2
+    queries = sum(len(a.prompts) * len(a.examples or ()) for a in asks)
+    assert queries <= pulls.total if kind == "sr" else queries == pulls.total
+    if kind == "sr":
+        sizes = [len(a.prompts) for a in asks]
+        assert sizes == sorted(sizes, reverse=True)
+        seen = [e.key for a in asks for e in a.examples or ()]
+        assert len(seen) == len(set(seen)), "no example twice"
+    else:
+        first = [p.instruction for a in asks[:3] for p in a.prompts]
+        assert first == ARMS, "each arm once before any is asked again"
+
+
+def test_the_bounds_and_phases_are_the_papers() -> None:
+    means = Means(3)
+    means.sums[:2], means.counts[:2] = [3, 8], [4, 16]
+    np.testing.assert_allclose(
+        bound("ucb", means, 5, 2.0),
+        [0.75 + 2 * (np.log(5) / 4) ** 0.5, 0.5 + 2 * (np.log(5) / 16) ** 0.5, np.inf],
+    )
+    np.testing.assert_allclose(
+        bound("ucb-e", means, 5, 2.0),
+        [0.75 + 2 * (2 / 4) ** 0.5, 0.5 + 2 * (2 / 16) ** 0.5, np.inf],
+    )
+    # K = 3: log_bar = 1/2 + 1/2 + 1/3, n_1 = 97 / (4/3 * 3), n_2 = 97 / (4/3 * 2)
+    assert phases(3, 1, 100) == [25, 37]
+    assert phases(3, 2, 100) == [25]
+
+
+def test_protegi_refuses_unknown_selections() -> None:
+    with pytest.raises(ConfigError, match=r"protegi: .*selection .*'ucb-e'.* got 'best'"):
+        method("protegi", selection="best")
