@@ -61,7 +61,7 @@ def wilson(
     Raises:
         ValueError: for more successes than answers, or a confidence outside (0, 1).
     """
-    _check_confidence(confidence)
+    check_confidence(confidence)
     if np.any(np.less(successes, 0)) or np.any(np.greater(successes, n)):
         raise ValueError(f"successes must lie between 0 and n, got {successes} of {n}")
     z = float(ndtri(0.5 + confidence / 2))
@@ -102,7 +102,7 @@ def bootstrap(
     Raises:
         ValueError: for another method, a confidence outside (0, 1), no resamples or no examples.
     """
-    _check_confidence(confidence)
+    check_confidence(confidence)
     if method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, got {method!r}")
     values = np.atleast_2d(np.asarray(values, dtype=np.float64))
@@ -169,7 +169,7 @@ def paired_bootstrap(
     return Difference(mean, float(low[0]), float(high[0]), int(both.sum()), confidence)
 
 
-def _check_confidence(confidence: float) -> None:
+def check_confidence(confidence: float) -> None:
     """Refuse a confidence that is not a share."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")

@@ -1,0 +1,163 @@
+"""Suites: those of the package are whole; wrong ones are refused by file, key and what may be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from promptgym import load_model, load_task
+from promptgym.agents import AGENTS
+from promptgym.baselines import BASELINES, manual
+from promptgym.errors import ConfigError
+from promptgym.evaluation.suite import Suite
+from promptgym.evaluation.suite_file import load_suite, suites
+from promptgym.llms.registry import TINY
+
+SMALL = """
+description = "small"
+seeds = [3, 5]
+budgets = [640, {queries = 1280, usd = 0.5}]
+tasks = ["author", {task = "news-topic", name = "topic", options = {sizes = {train = 8}}}]
+models = ["tiny", {model = "hf:gpt2", name = "gpt2"}]
+methods = ["manual", {method = "rlprompt:repaired", name = "rl", options = {length = 3}}]
+reward = "accuracy"
+
+[[starts]]
+name = "task's own"
+
+[[starts]]
+name = "empty"
+prompt = ""
+"""
+
+
+class Asking(manual.ManualPrompts):
+    """A method that asks a proposer."""
+
+    proposes: ClassVar[bool] = True
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_suite_is_the_product_of_its_parts(tmp_path: Path) -> None:
+    suite = load_suite(write(tmp_path, SMALL))
+    cells = suite.cells()
+    assert suite.name == "mine" and len(cells) == len({c.name for c in cells}) == 2**6
+    assert cells[0].name == "author.tiny.manual.task-s-own.q640.s3"
+    (last,) = (c for c in cells if c.name == "topic.gpt2.rl.empty.q1280-u0-5.s5")
+    run = last.experiment
+    assert (run.task, run.model, run.method) == ("news-topic", "hf:gpt2", "rlprompt:repaired")
+    assert run.options == {"length": 3} and run.task_options == {"sizes": {"train": 8}}
+    assert run.budget == {"queries": 1280, "usd": 0.5} and run.seed == 5
+    assert run.initial_prompt == "" and cells[0].experiment.initial_prompt is None
+    assert run.reward == "accuracy"
+    run.build()
+
+
+def test_seeds_can_be_those_of_the_data(tmp_path: Path) -> None:
+    text = 'split_by_seed = true\nbudgets = [640]\ntasks = ["author"]\nseeds = 2\n'
+    suite = load_suite(write(tmp_path, text + 'models = ["tiny"]\nmethods = ["manual"]'))
+    assert [c.experiment.task_options for c in suite.cells()] == [{"seed": 0}, {"seed": 1}]
+
+
+def test_a_task_can_bring_its_model(tmp_path: Path) -> None:
+    table = tmp_path / "scores.jsonl"
+    table.write_text('{"task": "t", "model": "m", "prompt": "p", "score": 0.5}\n')
+    spec = f"replay:{table}"
+    text = f"budgets = [10]\nmethods = ['manual']\ntasks = [{{task = '{spec}', model = '{spec}'"
+    (cell,) = load_suite(write(tmp_path, text + ", name = 't'}]")).cells()
+    assert cell.experiment.model == spec and cell.task == "t"
+    both = load_suite(write(tmp_path, text + "}, 'author']\nmodels = ['tiny']"))
+    assert [(c.task, c.model) for c in both.cells()] == [(spec, spec), ("author", "tiny")]
+
+
+@pytest.mark.parametrize("name", suites())
+def test_the_suites_of_the_package_are_whole(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.description
+    tables = {**AGENTS, **BASELINES}
+    assert {m.spec.partition(":")[0] for m in suite.methods} <= set(tables)
+    assert {"empty", "manual", "random_tokens"} <= {m.spec for m in suite.methods}  # the floors
+    for cell in suite.cells():
+        cell.experiment.build()
+
+
+@pytest.mark.parametrize("name", ["quick", "tiny"])
+def test_the_offline_suites_need_no_hub(name: str) -> None:
+    suite = load_suite(name)
+    assert {m.spec for m in suite.models} <= set(TINY)
+    for task in suite.tasks:
+        runs = [c.experiment for c in suite.cells() if c.task == task.name]
+        problem = runs[0].problem(load_task(task.spec), load_model(runs[0].model))
+        for method in {run.method: run for run in runs}.values():
+            method.build().check(problem)
+    if name == "tiny":
+        assert len(suite.tasks) >= 3 and len(suite.seeds) >= 5
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("description", "descripton", r"descripton: there is no such key; allowed: description, s"),
+        ("seeds = [3, 5]", "seeds = 0", "seeds: expected how many, or a list"),
+        ("[3, 5]", "[3, 3]", "seeds: '3' stands twice"),
+        ("[3, 5]", "'five'", "seeds: expected int or list"),
+        ("budgets = [640,", "budgets = [-1,", r"budgets\[0\]: budget: queries takes a positive"),
+        (
+            "usd = 0.5",
+            "usd = 0.5, prompts = 3",
+            r"budgets\[1\]: budget: unknown \['prompts'\]",
+        ),
+        ("{queries = 1280, usd = 0.5}", "{}", r"budgets\[1\]: names no cap"),
+        ('"author"', '"autor"', r"tasks\[0\]: unknown task 'autor'; did you mean 'author'"),
+        ("{train = 8}", "{trian = 8}", r"tasks\[1\]: sizes: expected some of"),
+        ("sizes = {train = 8}", "k_shots = 8", r"tasks\[1\]: load_task has no argument 'k_shots'"),
+        ('name = "topic"', 'name = "author"', "tasks: 'author' stands twice"),
+        ('"tiny"', '"tinny"', r"models\[0\]: unknown model 'tinny'; known: tiny, "),
+        ("model = ", "modle = ", r"models\[1\].modle: there is no such key; allowed: model, name"),
+        ('"manual"', '"manuel"', r"methods\[0\]: unknown optimizer 'manuel'; agents: .*baselines"),
+        ("length = 3", "lenght = 3", r"methods\[1\]: rlprompt has no setting 'lenght'; did you"),
+        (":repaired", ":mended", r"methods\[1\]: .*mended"),
+        ('methods = ["manual", ', 'methods = [["manual"], ', r"methods\[0\]: expected a table"),
+        ('reward = "accuracy"', 'reward = "acuracy"', "reward: .*acuracy"),
+        ('prompt = ""', "prompt = 3", r"starts\[1\].prompt: expected str, got 3"),
+        ('name = "empty"\n', "", r"starts\[1\].name: is missing"),
+        ("models = [", "#", "models: is missing or empty, and not every task names"),
+        ("tasks = [", "#", "tasks: is missing or empty"),
+        ("seeds = ", "seeds == ", "is not TOML"),
+    ],
+)
+def test_a_wrong_suite_is_refused(tmp_path: Path, before: str, after: str, says: str) -> None:
+    assert before in SMALL
+    path = write(tmp_path, SMALL.replace(before, after))
+    with pytest.raises(ConfigError, match=says) as refusal:
+        load_suite(path)
+    assert str(refusal.value).startswith(str(path))
+
+
+def test_an_unknown_suite_is_refused_by_what_there_is() -> None:
+    with pytest.raises(ConfigError, match=r"no suite 'quik'.*few-shot, quick, tiny"):
+        load_suite("quik")
+
+
+def test_a_method_that_asks_a_proposer_needs_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BASELINES, "asking", f"{__name__}:Asking")
+    text = SMALL.replace('"manual"', '"asking"')
+    with pytest.raises(ConfigError, match=r"methods\[0\]: asking asks a proposer .*tiny-rewriter"):
+        load_suite(write(tmp_path, text))
+    with pytest.raises(ConfigError, match=r"proposer: unknown model 'rewriter'"):
+        load_suite(write(tmp_path, 'proposer = "rewriter"\n' + text))
+
+
+def test_a_suite_is_a_value() -> None:
+    suite = load_suite("quick")
+    assert isinstance(suite, Suite) and suite == load_suite("quick")
+    assert suite.to_json()["methods"][0]["name"] == "empty"
