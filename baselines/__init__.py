@@ -9,6 +9,7 @@ BASELINES: dict[str, str] = {
     "empty": "promptgym.baselines.empty:EmptyPrompt",
     "hill_climbing": "promptgym.baselines.hill_climbing:HillClimbing",
     "manual": "promptgym.baselines.manual:ManualPrompts",
+    "random_edits": "promptgym.baselines.random_edits:RandomEdits",
     "random_tokens": "promptgym.baselines.random_tokens:RandomTokens",
 }
 """Registered name -> "module:Class"."""
