@@ -7,10 +7,15 @@ from __future__ import annotations
 
 BASELINES: dict[str, str] = {
     "empty": "promptgym.baselines.empty:EmptyPrompt",
+    "genetic": "promptgym.baselines.genetic:Genetic",
+    "grips": "promptgym.baselines.grips:Grips",
+    "harmony_search": "promptgym.baselines.harmony_search:HarmonySearch",
     "hill_climbing": "promptgym.baselines.hill_climbing:HillClimbing",
     "manual": "promptgym.baselines.manual:ManualPrompts",
     "random_edits": "promptgym.baselines.random_edits:RandomEdits",
     "random_tokens": "promptgym.baselines.random_tokens:RandomTokens",
+    "simulated_annealing": "promptgym.baselines.simulated_annealing:SimulatedAnnealing",
+    "tabu": "promptgym.baselines.tabu:Tabu",
 }
 """Registered name -> "module:Class"."""
 

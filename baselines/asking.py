@@ -24,15 +24,17 @@ IDLE = 100
 """Calls in a row without a new prompt after which a search has nothing left to ask."""
 
 
-def check_objective(who: str, name: str) -> None:
-    """Refuse an unknown objective.
+def check_choice(who: str, what: str, value: str, choices: object) -> None:
+    """Refuse a value that is none of a `Literal`'s.
 
     Raises:
-        ConfigError: naming those there are.
+        ConfigError: naming those.
     """
-    if name not in get_args(Objective):
-        known = ", ".join(map(repr, get_args(Objective)))
-        raise ConfigError(f"{who}: objective must be one of {known}, got {name!r}")
+    known = get_args(choices)
+    if value not in known:
+        raise ConfigError(
+            f"{who}: {what} must be one of {', '.join(map(repr, known))}, got {value!r}"
+        )
 
 
 def check_at_least(who: str, least: int, **options: int) -> None:

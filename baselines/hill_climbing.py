@@ -12,14 +12,14 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from promptgym.baselines.asking import Memory, Objective, check_at_least, check_objective
+from promptgym.baselines.asking import Memory, Objective, check_at_least, check_choice
 from promptgym.baselines.random_tokens import random_prompt
-from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.search.driver import Search, SearchMethod
 
 Words = tuple[str, ...]
+Start = Literal["initial", "empty", "random"]
 
 
 def edit(
@@ -77,16 +77,13 @@ class HillClimbing(SearchMethod):
     objective: Objective = "margin"
     neighbours: int = 16
     longest: int = 14
-    start: Literal["initial", "empty", "random"] = "initial"
+    start: Start = "initial"
     swaps: bool = False
 
     def __post_init__(self) -> None:
         """Refuse unknown options."""
-        check_objective(self.name, self.objective)
-        if self.start not in ("initial", "empty", "random"):
-            raise ConfigError(
-                f"hill_climbing: start must be 'initial', 'empty' or 'random', got {self.start!r}"
-            )
+        check_choice(self.name, "objective", self.objective, Objective)
+        check_choice(self.name, "start", self.start, Start)
         check_at_least(self.name, 1, neighbours=self.neighbours, longest=self.longest)
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:

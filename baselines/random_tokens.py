@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from promptgym.baselines.asking import check_at_least
+from promptgym.baselines.asking import check_at_least, check_choice
 from promptgym.errors import ConfigError, ModelError
 from promptgym.llms import Sampling
 from promptgym.problem import Problem
@@ -104,11 +104,7 @@ class RandomTokens(SearchMethod):
                 f"random_tokens: expected 1 <= keep <= batch ({self.batch}), got {self.keep}"
             )
         check_at_least(self.name, 1, batch=self.batch)
-        if self.generator not in get_args(Generator):
-            known = ", ".join(map(repr, get_args(Generator)))
-            raise ConfigError(
-                f"random_tokens: generator must be one of {known}, got {self.generator!r}"
-            )
+        check_choice(self.name, "generator", self.generator, Generator)
 
     def check(self, problem: Problem) -> None:
         """Refuse a generator that this problem does not have, too."""
