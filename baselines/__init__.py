@@ -9,11 +9,17 @@ BASELINES: dict[str, str] = {
     "ape": "promptgym.baselines.ape:APE",
     "best_of_n": "promptgym.baselines.best_of_n:BestOfN",
     "empty": "promptgym.baselines.empty:EmptyPrompt",
+    "genetic": "promptgym.baselines.genetic:Genetic",
+    "grips": "promptgym.baselines.grips:Grips",
+    "harmony_search": "promptgym.baselines.harmony_search:HarmonySearch",
     "hill_climbing": "promptgym.baselines.hill_climbing:HillClimbing",
     "manual": "promptgym.baselines.manual:ManualPrompts",
     "opro": "promptgym.baselines.opro:OPRO",
     "protegi": "promptgym.baselines.protegi:ProTeGi",
+    "random_edits": "promptgym.baselines.random_edits:RandomEdits",
     "random_tokens": "promptgym.baselines.random_tokens:RandomTokens",
+    "simulated_annealing": "promptgym.baselines.simulated_annealing:SimulatedAnnealing",
+    "tabu": "promptgym.baselines.tabu:Tabu",
 }
 """Registered name -> "module:Class"."""
 

@@ -12,15 +12,14 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from promptgym.baselines.asking import Memory, Objective, check_at_least, check_choice
 from promptgym.baselines.random_tokens import random_prompt
-from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
-from promptgym.rewards import Reward, make_reward
-from promptgym.search.driver import Answer, Search, SearchMethod
-from promptgym.types import FloatArray
+from promptgym.search.driver import Search, SearchMethod
 
 Words = tuple[str, ...]
+Start = Literal["initial", "empty", "random"]
 
 
 def edit(
@@ -64,8 +63,8 @@ class HillClimbing(SearchMethod):
 
     Attributes:
         objective: what is climbed: "margin" (mean log p(gold) over the labels, which moves where
-            accuracy does not) or "reward" (the problem's own). A task without labels is always
-            climbed on its reward.
+            accuracy does not), another reward by name, or "reward" (the problem's own). A task
+            without labels is climbed on its own reward where the one named needs labels.
         neighbours: edits asked a step.
         longest: most words of a prompt.
         start: the problem's initial prompt, the empty one, or a random one of 1-8 words.
@@ -75,41 +74,31 @@ class HillClimbing(SearchMethod):
     """
 
     name: ClassVar[str] = "hill_climbing"
-    objective: Literal["margin", "reward"] = "margin"
+    objective: Objective = "margin"
     neighbours: int = 16
     longest: int = 14
-    start: Literal["initial", "empty", "random"] = "initial"
+    start: Start = "initial"
     swaps: bool = False
 
     def __post_init__(self) -> None:
         """Refuse unknown options."""
-        if self.objective not in ("margin", "reward"):
-            raise ConfigError(
-                f"hill_climbing: objective must be 'margin' or 'reward', got {self.objective!r}"
-            )
-        if self.start not in ("initial", "empty", "random"):
-            raise ConfigError(
-                f"hill_climbing: start must be 'initial', 'empty' or 'random', got {self.start!r}"
-            )
-        if self.neighbours < 1 or self.longest < 1:
-            raise ConfigError("hill_climbing: neighbours and longest must be at least 1")
+        check_choice(self.name, "objective", self.objective, Objective)
+        check_choice(self.name, "start", self.start, Start)
+        check_at_least(self.name, 1, neighbours=self.neighbours, longest=self.longest)
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Climb until the budget is spent."""
-        on_margin = self.objective == "margin" and problem.task.labels is not None
-        margin = make_reward("margin") if on_margin else None
+        memory = Memory(problem, self.objective)
         best = self._first(problem, rng)
-        value = float(_values(margin, (yield [best]))[0])
-        seen = {best}
-        while asked := self._neighbours(best, problem, rng, seen):
-            seen.update(asked)
-            values = _values(margin, (yield asked))
+        value = float((yield from memory.values([best]))[0])
+        while asked := self._neighbours(best, problem, rng, memory):
+            values = yield from memory.values(asked)
             top = int(values.argmax())
             if values[top] > value:
                 best, value = asked[top], float(values[top])
 
     def _neighbours(
-        self, best: Prompt, problem: Problem, rng: np.random.Generator, seen: set[Prompt]
+        self, best: Prompt, problem: Problem, rng: np.random.Generator, memory: Memory
     ) -> list[Prompt]:
         """Return different edits of the best prompt that were never asked; none if none is found.
 
@@ -124,7 +113,7 @@ class HillClimbing(SearchMethod):
                 longest=max(self.longest, len(best.words)),
                 swaps=self.swaps,
             )
-            if (prompt := best.with_words(words)) not in seen:
+            if (prompt := best.with_words(words)) not in memory.known:
                 found[prompt] = None
             if len(found) == self.neighbours:
                 break
@@ -135,9 +124,3 @@ class HillClimbing(SearchMethod):
         if self.start == "random":
             return random_prompt(problem, rng, 1, min(8, self.longest))
         return problem.initial_prompt if self.start == "initial" else Prompt("")
-
-
-def _values(margin: Reward | None, answer: Answer) -> FloatArray:
-    """Return what is climbed; a prompt whose every call failed is never climbed to."""
-    values = answer.rewards if margin is None else margin(answer.scores)
-    return np.where(np.isnan(values), -np.inf, values)

@@ -19,7 +19,7 @@ from promptgym.baselines import BASELINES
 from promptgym.baselines.hill_climbing import HillClimbing, edit
 from promptgym.baselines.random_tokens import RandomTokens
 from promptgym.errors import ConfigError
-from promptgym.problem import Problem
+from promptgym.problem import Problem, make_problem
 from promptgym.prompts import Prompt
 from promptgym.runs import ListSink
 from promptgym.search import Ask, Result, SearchMethod
@@ -50,6 +50,22 @@ def test_a_registered_baseline_optimizes_and_repeats_itself(name: str) -> None:
     assert result.best.dev is not None
     assert 0 < result.spent["queries"] <= 8000
     assert comparable(make_optimizer(name).optimize(make(), seed=5)) == comparable(result)
+
+
+@pytest.mark.parametrize("name", sorted(BASELINES))
+def test_a_registered_baseline_runs_on_the_embedded_model(name: str) -> None:
+    def go() -> Result:
+        sizes = {"train": 16, "dev": 8, "test": 1}
+        problem = make_problem("author", "tiny", task_options={"sizes": sizes}, budget=900)
+        return make_optimizer(name).optimize(problem, seed=3)
+
+    result, again = go(), go()
+    assert 0 < result.spent["queries"] <= 900
+    assert result.best.dev is not None
+    assert again.stats == result.stats and again.spent["queries"] == result.spent["queries"]
+    # What a model keeps of texts it has read changes the last bits of what it answers next.
+    assert [c.prompt for c in again.candidates] == [c.prompt for c in result.candidates]
+    assert again.best.reward == pytest.approx(result.best.reward, abs=1e-2)
 
 
 @pytest.mark.parametrize("name", sorted(BASELINES))

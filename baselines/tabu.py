@@ -1,0 +1,63 @@
+"""Tabu search: move to the best neighbour, even a worse one, but not to where one has just been.
+
+Sources: Glover (ORSA Journal on Computing 1989); Pan et al., "Plum" (Findings of ACL 2024): a list
+of 5 prompts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from promptgym.baselines.asking import Memory, check_at_least, check_choice
+from promptgym.baselines.hill_climbing import Words
+from promptgym.baselines.neighbours import NeighbourSearch
+from promptgym.problem import Problem
+from promptgym.search.driver import Search
+
+Moves = Literal["best", "better"]
+
+
+@dataclass(frozen=True)
+class Tabu(NeighbourSearch):
+    """Walks over the best candidates that are not on the list; patience counts new best prompts.
+
+    Attributes:
+        tabu: how many of the last best candidates are forbidden.
+        moves: "best" goes to the best candidate in any case (Glover). "better" goes only where it
+            is better, as Plum's published code does; then the list merely saves questions.
+    """
+
+    name: ClassVar[str] = "tabu"
+    tabu: int = 5
+    moves: Moves = "best"
+
+    def __post_init__(self) -> None:
+        """Refuse unknown options."""
+        super().__post_init__()
+        check_choice(self.name, "moves", self.moves, Moves)
+        check_at_least(self.name, 1, tabu=self.tabu)
+
+    def search(self, problem: Problem, rng: np.random.Generator) -> Search:
+        """Walk until steps, patience or budget end."""
+        memory = Memory(problem, self.objective)
+        start, edits = problem.initial_prompt, self.neighbourhood(problem)
+        here, waited = edits.start, 0
+        value = best = float((yield from memory.values([start.with_words(here)]))[0])
+        forbidden: deque[Words] = deque([here], maxlen=self.tabu)
+        for _ in self.steps():
+            asked = [u for u in self.neighbours(here, edits, rng) if u not in forbidden]
+            values = yield from memory.values([start.with_words(u) for u in asked])
+            waited += 1
+            if asked:
+                top = int(values.argmax())
+                forbidden.append(asked[top])
+                if self.moves == "best" or values[top] > value:
+                    here, value = asked[top], float(values[top])
+                if values[top] > best:
+                    best, waited = float(values[top]), 0
+            if self.is_over(waited, memory):
+                return
