@@ -33,6 +33,7 @@ from promptgym.testing import TransparentModel
 COMMANDS = (
     ("train",),
     ("evaluate",),
+    ("bench",),
     ("envs",),
     ("tasks",),
     ("tasks", "show"),

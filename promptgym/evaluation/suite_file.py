@@ -83,28 +83,33 @@ class _Reader:
         owned = {task.model for task in tasks}
         if not raw.get("models") and None in owned:
             raise self.refuse("models", "is missing or empty, and not every task names its own")
-        given = {
-            "seeds": self.seeds(raw.get("seeds", 1)),
-            "budgets": self.budgets(raw["budgets"]),
-            "models": self.parts({"models": [], **raw}, "model"),
-            "methods": self.parts(raw, "method"),
-            "starts": self.starts(raw.get("starts", [])),
-        }
+        models = self.parts({"models": [], **raw}, "model")
+        methods = self.parts(raw, "method")
         for i, task in enumerate(tasks):
             self.blame(f"tasks[{i}]", check_task, task.spec, task.options)
             if task.model is not None:
                 self.blame(f"tasks[{i}]", check_model, task.model)
-        for i, model in enumerate(given["models"]):
+        for i, model in enumerate(models):
             self.blame(f"models[{i}]", check_model, model.spec)
-        for i, method in enumerate(given["methods"]):
+        for i, method in enumerate(methods):
             self.blame(f"methods[{i}]", make_optimizer, method.spec, **method.options)
             self.check_proposer(f"methods[{i}]", method, "proposer" in raw)
-        self.blame("reward", make_reward, raw.get("reward", "gap"))
+        proposer: Part | None = None
         if "proposer" in raw:
-            (given["proposer"],) = self.parts({"models": [raw["proposer"]]}, "model", at="proposer")
-            self.blame("proposer", check_model, given["proposer"].spec)
-        rest = {k: raw[k] for k in ("reward", "split_by_seed", "description") if k in raw}
-        suite = Suite(name=name, tasks=tasks, **given, **rest)
+            (proposer,) = self.parts({"models": [raw["proposer"]]}, "model", at="proposer")
+            self.blame("proposer", check_model, proposer.spec)
+        self.blame("reward", make_reward, raw.get("reward", "gap"))
+        suite = Suite(
+            name=name,
+            tasks=tasks,
+            models=models,
+            methods=methods,
+            budgets=self.budgets(raw["budgets"]),
+            seeds=self.seeds(raw.get("seeds", 1)),
+            starts=self.starts(raw.get("starts", [])),
+            proposer=proposer,
+            **{k: raw[k] for k in ("reward", "split_by_seed", "description") if k in raw},
+        )
         self.distinct("cells", [cell.name for cell in suite.cells()])
         return suite
 
@@ -134,13 +139,13 @@ class _Reader:
     ) -> tuple[Part, ...]:
         """Return the tasks, models or methods (or the one that stands `at` a key)."""
         key = f"{kind}s"
-        known = {kind: str, "name": str, "options": dict[str, Any]} | dict.fromkeys(more, str)
+        known: JSON = {kind: str, "name": str, "options": dict[str, Any]} | dict.fromkeys(more, str)
         out = []
         for i, entry in enumerate(raw[key]):
             where = at or f"{key}[{i}]"
             table = {kind: entry} if isinstance(entry, str) else entry
             self.keys(where, table, known, (kind,))
-            rest = {k: table[k] for k in ("options", *more) if k in table}
+            rest: JSON = {k: table[k] for k in ("options", *more) if k in table}
             out.append(Part(table.get("name", table[kind]), table[kind], **rest))
         self.distinct(key, [part.name for part in out])
         return tuple(out)

@@ -1,0 +1,107 @@
+"""One cell of a benchmark, in the process that runs it: a run folder, and its curve on test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from promptgym.evaluation.evaluate import evaluate
+from promptgym.evaluation.experiment import Experiment, run_experiment
+from promptgym.llms import forget_models
+from promptgym.runs.folder import CONFIG, write_json
+from promptgym.types import JSON
+
+ANYTIME = "anytime.json"
+"""The last file that a cell writes: with it, the cell is finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a process is told to do.
+
+    Attributes:
+        name: of the cell.
+        folder: its run folder.
+        config: the experiment as `config.json` has it.
+        log: file for whatever the process prints.
+    """
+
+    name: str
+    folder: Path
+    config: JSON
+    log: Path
+
+
+class Failure(NamedTuple):
+    """Why a cell failed.
+
+    Attributes:
+        message: one line.
+        details: the traceback, or what else is known.
+    """
+
+    message: str
+    details: str
+
+
+def attempt(job: Job) -> Failure | None:
+    """Run a cell; return why it failed, or None."""
+    try:
+        run_cell(job)
+    except Exception as error:
+        what = str(error).strip().splitlines()
+        return Failure(f"{type(error).__name__}: {what[0] if what else ''}", traceback.format_exc())
+    return None
+
+
+def run_cell(job: Job) -> None:
+    """Run a cell on one thread, or go on with it; ask test about the prompts of its curve.
+
+    Models are loaded anew: the key/values that one remembers from other cells would change scores
+    in their last bits, and so which cells went before in this process would.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    forget_models()
+    experiment = Experiment.of(job.config)
+    begun = (job.folder / CONFIG).exists()
+    if job.folder.exists() and not begun:  # killed while it wrote its very first file
+        shutil.rmtree(job.folder)
+    record = run_experiment(experiment, job.folder, resume=begun, report=False)
+    if not (job.folder / ANYTIME).exists():
+        write_json(job.folder / ANYTIME, anytime(experiment, record))
+
+
+def anytime(experiment: Experiment, record: JSON) -> list[JSON]:
+    """Return the anytime curve of a run: queries, dev and test metric of each incumbent.
+
+    Test is asked after the run, at no cost to its budget; it is None for a task without.
+    """
+    task, model = experiment.load()
+    history = record["history"]
+    distinct = {str(row["prompt"]): row["prompt"] for row in history}
+    test: dict[str, float | None] = dict.fromkeys(distinct)
+    if task.test and distinct:
+        template = experiment.template
+        scored = evaluate(list(distinct.values()), task, model, template=template, cache=False)
+        test = dict(zip(distinct, (row["value"] for row in scored.rows()), strict=True))
+    return [
+        {"queries": row["queries"], "dev": row["dev"], "test": test[str(row["prompt"])]}
+        for row in history
+    ]
+
+
+def print_to(log: Path) -> None:
+    """Send what this process and its libraries print to a file, away from the table."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with log.open("ab", buffering=0) as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
