@@ -73,7 +73,8 @@ class Means:
 
     def best(self, count: int) -> list[int]:
         """Return the `count` best, best first; of equal ones the earlier."""
-        return np.argsort(-self.values, kind="stable")[:count].tolist()
+        order: list[int] = np.argsort(-self.values, kind="stable").tolist()
+        return order[:count]
 
 
 def choose(
@@ -93,7 +94,8 @@ def choose(
     if kind == "sh":
         rules = Race(keep=min(keep, len(prompts)), seed=int(rng.integers(2**31)))
     answer: Answer = yield Ask(prompts, race=rules)
-    return np.argsort(-worth(answer), kind="stable")[:keep].tolist()
+    order: list[int] = np.argsort(-worth(answer), kind="stable").tolist()
+    return order[:keep]
 
 
 def bound(kind: str, means: Means, step: int, exploration: float) -> FloatArray:
