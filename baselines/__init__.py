@@ -12,8 +12,10 @@ BASELINES: dict[str, str] = {
     "hill_climbing": "promptgym.baselines.hill_climbing:HillClimbing",
     "manual": "promptgym.baselines.manual:ManualPrompts",
     "opro": "promptgym.baselines.opro:OPRO",
+    "pe2": "promptgym.baselines.pe2:PE2",
     "protegi": "promptgym.baselines.protegi:ProTeGi",
     "random_tokens": "promptgym.baselines.random_tokens:RandomTokens",
+    "spo": "promptgym.baselines.spo:SPO",
 }
 """Registered name -> "module:Class"."""
 

@@ -302,3 +302,117 @@ def test_the_bounds_and_phases_are_the_papers() -> None:
 def test_protegi_refuses_unknown_selections() -> None:
     with pytest.raises(ConfigError, match=r"protegi: .*selection .*'ucb-e'.* got 'best'"):
         method("protegi", selection="best")
+
+
+# -- SPO ----------------------------------------------------------------------
+
+
+def judged(verdict: Any) -> RuleProposer:
+    """Return a proposer whose improvements add a word and whose judge answers by a rule."""
+
+    def rule(text: str, rng: np.random.Generator) -> str:
+        if "<choice>" in text:
+            return f"<choice>{verdict(text, rng)}</choice>"
+        prompt = text.split("<prompt>")[1].split("</prompt>")[0]
+        return f"<instruction>{prompt} alpha{len(prompt.split())}</instruction>"
+
+    return RuleProposer(rule)
+
+
+def first_wins(text: str, rng: np.random.Generator) -> str:
+    return "A"
+
+
+def newest_wins() -> Any:
+    """Return a judge who answers for the new side: the sides change places each time."""
+    turn: list[int] = []
+
+    def verdict(text: str, rng: np.random.Generator) -> str:
+        turn.append(1)
+        return "AB"[(len(turn) - 1) % 2]
+
+    return verdict
+
+
+def test_spo_takes_a_prompt_that_wins_most_judgements_and_no_tie() -> None:
+    tie = method("spo").optimize(make(proposer=judged(first_wins)), seed=0)
+    assert tie.stats["distinct"] == 1 and tie.best.prompt == make().initial_prompt
+    wins = method("spo").optimize(make(proposer=judged(newest_wins())), seed=0)
+    assert wins.stats["distinct"] == 11
+    assert wins.stats["proposals"] == 10 * (1 + 4)
+    unread = judged(lambda text, rng: "A or B")
+    assert method("spo").optimize(make(proposer=unread), seed=0).stats["distinct"] == 1
+
+
+def test_spo_shows_outputs_and_no_label() -> None:
+    proposer, sink = judged(newest_wins()), ListSink()
+    problem = make(None, proposer, events=sink)
+    method("spo", rounds=2).optimize(problem, seed=3)
+    assert not any("Right answer" in text for text in proposer.asked)
+    improve, judge = events(sink, "proposals")[:2]
+    outputs = improve["texts"][0].split("answers:\n\n")[1].split("\n\nThink")[0]
+    assert outputs.count("Input: ") == 3
+    model = TransparentModel()
+    for block in outputs.split("\n\n"):
+        line, answer = block.removeprefix("Input: ").split("\nAnswer: ")
+        text = f"{line} {problem.initial_prompt.instruction}"
+        assert model.generate([text], None)[0].text == answer  # type: ignore[arg-type]
+    sides = [t.split("Answers A:\n\n")[1].split("\n\nAnswers B:\n\n") for t in judge["texts"]]
+    olds = [s[(i + 1) % 2].split("\n\nWhich")[0] for i, s in enumerate(sides)]
+    assert olds == [outputs] * 4, "the sides change places"
+
+
+def test_spo_with_a_fair_judge_climbs() -> None:
+    def count(answers: str) -> int:
+        blocks = [b.split("\nAnswer: ") for b in answers.split("Input: ")[1:]]
+        return sum(("plus" in b[0].split()) == (b[1].split()[0] == "plus") for b in blocks)
+
+    def verdict(text: str, rng: np.random.Generator) -> str:
+        sides = text.split("Answers A:")[1].split("Answers B:")
+        first, second = count(sides[0]), count(sides[1])
+        return "neither" if first == second else "AB"[second > first]
+
+    edits = rule_proposer()
+
+    def rule(text: str, rng: np.random.Generator) -> str:
+        if "<choice>" in text:
+            return f"<choice>{verdict(text, rng)}</choice>"
+        return edits.rule(text, rng)
+
+    problem = make(None, RuleProposer(rule))
+    result = method("spo", rounds=60, samples=8).optimize(problem, seed=0)
+    before = make(None).score([problem.initial_prompt], split="dev").mean[0]
+    assert result.best.dev is not None and result.best.dev > before + 0.2
+
+
+# -- PE2 ----------------------------------------------------------------------
+
+
+def test_pe2_expands_the_best_of_all_and_leads_through_their_mistakes() -> None:
+    proposer, sink = rule_proposer(), ListSink()
+    problem = make(20_000, proposer, events=sink, initial_prompt="alpha")
+    result = method("pe2", history=2, step_size=3).optimize(problem, seed=0)
+    rounds = events(sink, "proposals")
+    assert [len(r["texts"]) for r in rounds] == [4, 16, 16]
+    assert result.stats["asks"] == 4
+    for text in proposer.asked:
+        assert problem.template.text in text and "Change 3 words of it at most." in text
+        assert text.count("The model's answer") == 2 == text.count("Right answer")
+    trained_rewards: dict[str, float] = {}
+    for event in sink.events:
+        if event["kind"] == "scores" and event["split"] == "train":
+            names = [p["instruction"] for p in event["prompts"]]
+            trained_rewards |= dict(zip(names, np.asarray(event["rewards"]).tolist(), strict=True))
+        if event["kind"] == "proposals":
+            best = sorted(trained_rewards, key=lambda p: -trained_rewards[p])[:4]
+            prompts = [t.split("<prompt>")[1].split("</prompt>")[0] for t in event["texts"]]
+            assert prompts == [p for p in best for _ in range(4)]
+    assert "It was before" not in rounds[0]["texts"][0]
+    assert any("It was before, oldest first:\nalpha (score" in t for t in rounds[1]["texts"])
+
+
+def test_pe2_climbs_an_additive_problem() -> None:
+    options = {"steps": 8, "expand": 8}
+    result = method("pe2", **options).optimize(make(20_000), seed=0)
+    assert {"alpha", "beta"} <= set(result.best.prompt.words)
+    assert result.best.reward > method("pe2", steps=1).optimize(make(20_000), seed=0).best.reward
