@@ -15,11 +15,13 @@ BASELINES: dict[str, str] = {
     "hill_climbing": "promptgym.baselines.hill_climbing:HillClimbing",
     "manual": "promptgym.baselines.manual:ManualPrompts",
     "opro": "promptgym.baselines.opro:OPRO",
+    "pe2": "promptgym.baselines.pe2:PE2",
     "protegi": "promptgym.baselines.protegi:ProTeGi",
     "random_edits": "promptgym.baselines.random_edits:RandomEdits",
     "random_tokens": "promptgym.baselines.random_tokens:RandomTokens",
     "simulated_annealing": "promptgym.baselines.simulated_annealing:SimulatedAnnealing",
     "tabu": "promptgym.baselines.tabu:Tabu",
+    "spo": "promptgym.baselines.spo:SPO",
 }
 """Registered name -> "module:Class"."""
 

@@ -46,8 +46,8 @@ class APE(ProposingMethod):
     Attributes:
         subsets: sets of training examples that candidates are guessed from.
         cases: examples of a set.
-        per_subset: candidates guessed from each set; with 5 sets of 5 examples and 10 candidates
-            each, the published code has 50 candidates.
+        per_subset: candidates guessed from each set. 3 sets of 5 examples with 30 candidates each
+            are those of the published experiments on instruction induction, as is the temperature.
         keep: share of the candidates that are kept in a round, and varied; the paper leaves open
             which one.
         race: ask few examples first and all of them only for candidates that do well there, by
@@ -55,9 +55,10 @@ class APE(ProposingMethod):
     """
 
     name: ClassVar[str] = "ape"
-    subsets: int = 5
+    temperature: float = 0.9
+    subsets: int = 3
     cases: int = 5
-    per_subset: int = 10
+    per_subset: int = 30
     keep: float = 0.2
     race: bool = True
 

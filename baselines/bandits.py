@@ -73,7 +73,8 @@ class Means:
 
     def best(self, count: int) -> list[int]:
         """Return the `count` best, best first; of equal ones the earlier."""
-        return np.argsort(-self.values, kind="stable")[:count].tolist()
+        order: list[int] = np.argsort(-self.values, kind="stable").tolist()
+        return order[:count]
 
 
 def choose(
@@ -93,7 +94,8 @@ def choose(
     if kind == "sh":
         rules = Race(keep=min(keep, len(prompts)), seed=int(rng.integers(2**31)))
     answer: Answer = yield Ask(prompts, race=rules)
-    return np.argsort(-worth(answer), kind="stable")[:keep].tolist()
+    order: list[int] = np.argsort(-worth(answer), kind="stable").tolist()
+    return order[:keep]
 
 
 def bound(kind: str, means: Means, step: int, exploration: float) -> FloatArray:
@@ -115,11 +117,14 @@ def upper_bounds(
     keep: int,
     pulls: Pulls,
 ) -> Choice:
-    """Ask the prompts of largest upper bound about examples drawn anew, round after round."""
-    means = Means(len(prompts))
+    """Ask the prompts of largest upper bound about examples drawn anew, round after round.
+
+    Which of equal bounds comes first is drawn: there may be more prompts than the rounds reach.
+    """
+    means, mixed = Means(len(prompts)), rng.permutation(len(prompts))
     for step in range(1, pulls.rounds + 1):
-        order = np.argsort(-bound(kind, means, step, pulls.exploration), kind="stable")
-        arms = order[: pulls.prompts].tolist()
+        bounds = bound(kind, means, step, pulls.exploration)[mixed]
+        arms = mixed[np.argsort(-bounds, kind="stable")][: pulls.prompts].tolist()
         examples = draw(rng, problem.task.train, pulls.examples)
         answer: Answer = yield Ask([prompts[i] for i in arms], examples)
         means.take(arms, answer)

@@ -80,6 +80,7 @@ class ProposingMethod(SearchMethod):
         rng: np.random.Generator,
         requests: Sequence[Request],
         tag: str = INSTRUCTION,
+        temperature: float | None = None,
     ) -> Generator[Propose, Any, list[str | None]]:
         """Have the proposer answer requests, all at once.
 
@@ -88,6 +89,7 @@ class ProposingMethod(SearchMethod):
             rng: draws the seed of the request.
             requests: N of them; equal ones are answered independently.
             tag: what the answers stand between.
+            temperature: instead of the method's.
 
         Returns:
             N texts; None for one that cannot be read.
@@ -98,7 +100,7 @@ class ProposingMethod(SearchMethod):
             max_new_tokens=min(self.max_tokens, REWRITER_TOKENS)
             if rewrites_only
             else self.max_tokens,
-            temperature=self.temperature,
+            temperature=self.temperature if temperature is None else temperature,
             seed=int(rng.integers(2**31)),
         )
         if rewrites_only:

@@ -4,7 +4,7 @@ Source: Pryzant et al., "Automatic Prompt Optimization with 'Gradient Descent' a
 EMNLP 2023, algorithms 1-4. A step takes each prompt of the beam, shows the proposer some of its
 mistakes on a minibatch and asks for a reason (the "gradient"), then for a prompt that mends it,
 then for variants of that prompt ("Monte Carlo"); a bandit chooses the next beam. The numbers are
-those of the published code; its default selection asks everything ("all"), the paper's comparison
+those of the published code; its default selection is brute force ("all"), the paper's comparison
 favours UCB, the default here. The wording of the requests is this library's.
 """
 
@@ -57,7 +57,7 @@ class ProTeGi(ProposingMethod):
         gradients: reasons asked for each prompt, each from other mistakes.
         errors: mistakes shown for one reason.
         edits: new prompts asked for each reason.
-        variants: variants asked of each new prompt.
+        variants: variants asked of each new prompt, and of each of the beam.
         expansion: successors of one prompt at most, drawn at random.
         selection: how the next beam is chosen: "ucb", "ucb-e", "sr" (successive rejects), "sh"
             (successive halving), or "all" (every candidate on every example).
@@ -71,6 +71,8 @@ class ProTeGi(ProposingMethod):
 
     name: ClassVar[str] = "protegi"
     endless: ClassVar[bool] = False
+    temperature: float = 0.7
+    max_tokens: int = 1024
     rounds: int = 6
     beam: int = 4
     minibatch: int = 64
@@ -128,9 +130,7 @@ class ProTeGi(ProposingMethod):
         edited: list[tuple[int, str]] = []
         if asked:
             edited = yield from self._edit(problem, rng, beam, asked)
-        # A prompt without a mistake has no gradient; it is varied itself.
-        right = set(range(len(beam))) - {row for row, _ in asked}
-        origins = edited + [(row, beam[row].instruction) for row in sorted(right)]
+        origins = edited + [(row, prompt.instruction) for row, prompt in enumerate(beam)]
         requests = [(row, vary(text)) for row, text in origins for _ in range(self.variants)]
         if requests:
             texts = yield from self.write(problem, rng, [r for _, r in requests])

@@ -56,7 +56,9 @@ def test_a_registered_baseline_optimizes_and_repeats_itself(name: str) -> None:
 def test_a_registered_baseline_runs_on_the_embedded_model(name: str) -> None:
     def go() -> Result:
         sizes = {"train": 16, "dev": 8, "test": 1}
-        problem = make_problem("author", "tiny", task_options={"sizes": sizes}, budget=900)
+        problem = make_problem(
+            "author", "tiny", task_options={"sizes": sizes}, budget=900, proposer="tiny-rewriter"
+        )
         return make_optimizer(name).optimize(problem, seed=3)
 
     result, again = go(), go()

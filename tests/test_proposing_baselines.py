@@ -75,9 +75,9 @@ def test_it_runs_on_the_embedded_rewriter(name: str) -> None:
 @pytest.mark.parametrize("name", PROPOSING)
 def test_its_proposer_budget_is_hard(name: str) -> None:
     proposer = rule_proposer()
-    problem = make({"queries": 50_000, "proposer_calls": 60}, proposer)
+    problem = make({"queries": 50_000, "proposer_calls": 100}, proposer)
     result = method(name).optimize(problem, seed=1)
-    assert result.spent["proposer"]["calls"] == len(proposer.asked) <= 60
+    assert result.spent["proposer"]["calls"] == len(proposer.asked) <= 100
     assert result.best.dev is not None
 
 
@@ -147,22 +147,22 @@ def test_best_of_n_rewrites_the_initial_prompt_alone_and_stops_at_n() -> None:
 
 def test_ape_guesses_from_sets_of_examples_then_varies_the_best() -> None:
     proposer, sink = rule_proposer(), ListSink()
-    problem = make(6000, proposer, events=sink)
+    problem = make(9000, proposer, events=sink)
     method("ape", race=False).optimize(problem, seed=0)
-    guesses, rest = proposer.asked[:50], proposer.asked[50:]
-    assert len(set(guesses)) == 5 and all(g.count("Right answer") == 5 for g in guesses)
+    guesses, rest = proposer.asked[:90], proposer.asked[90:]
+    assert len(set(guesses)) == 3 and all(g.count("Right answer") == 5 for g in guesses)
     targets = {e.input: e.target for e in problem.task.train}
     shown = [b.split("\nRight answer: ") for b in guesses[0].split("Input: ")[1:]]
     assert all(targets[b[0]] == b[1].split("\n")[0] for b in shown), "with their own answers"
-    assert len(rest) >= 40 and all("<prompt>" in text for text in rest)
+    assert len(rest) >= 72 and all("<prompt>" in text for text in rest)
     first = events(sink, "scores")[:2]
     rewards = {
         p["instruction"]: float(r)
         for e in first
         for p, r in zip(e["prompts"], e["rewards"], strict=True)
     }
-    best = sorted(rewards, key=lambda p: -rewards[p])[:10]
-    varied = {text.split("<prompt>")[1].split("</prompt>")[0] for text in rest[:40]}
+    best = sorted(rewards, key=lambda p: -rewards[p])[:18]
+    varied = {text.split("<prompt>")[1].split("</prompt>")[0] for text in rest[:72]}
     assert varied == set(best)
 
 
@@ -226,6 +226,7 @@ def test_protegi_shows_mistakes_takes_the_reason_and_mends() -> None:
     assert len(edit["texts"]) == len(reasons)
     assert all(f"instruction: {r}\n" in t for r, t in zip(reasons, edit["texts"], strict=True))
     edited = [t for t in edit["parsed"] if t]
+    edited.append(problem.initial_prompt.instruction)
     assert len(vary["texts"]) == 2 * len(edited)
     assert all(f"<prompt>{edited[i // 2]}</prompt>" in t for i, t in enumerate(vary["texts"]))
 
@@ -235,7 +236,7 @@ def test_protegi_expands_each_prompt_by_eight_at_most_and_keeps_four() -> None:
     options = {"gradients": 8, "edits": 2, "selection": "all"}
     method("protegi", **options).optimize(make(60_000, events=sink), seed=0)
     sizes = [len(e["prompts"]) for e in events(sink, "scores") if e["split"] == "train"]
-    assert max(sizes) == 4 + 4 * 8 and max(sizes[:3]) == 1 + 8
+    assert max(sizes) == 4 + 4 * 8 and 1 + 8 in sizes
 
 
 @pytest.mark.parametrize("selection", KINDS)
@@ -280,7 +281,7 @@ def test_a_bandit_finds_the_best_arms_within_its_pulls(kind: Any) -> None:
         assert len(seen) == len(set(seen)), "no example twice"
     else:
         first = [p.instruction for a in asks[:3] for p in a.prompts]
-        assert first == ARMS, "each arm once before any is asked again"
+        assert sorted(first) == sorted(ARMS), "each arm once before any is asked again"
 
 
 def test_the_bounds_and_phases_are_the_papers() -> None:
@@ -302,3 +303,117 @@ def test_the_bounds_and_phases_are_the_papers() -> None:
 def test_protegi_refuses_unknown_selections() -> None:
     with pytest.raises(ConfigError, match=r"protegi: .*selection .*'ucb-e'.* got 'best'"):
         method("protegi", selection="best")
+
+
+# -- SPO ----------------------------------------------------------------------
+
+
+def judged(verdict: Any) -> RuleProposer:
+    """Return a proposer whose improvements add a word and whose judge answers by a rule."""
+
+    def rule(text: str, rng: np.random.Generator) -> str:
+        if "<choice>" in text:
+            return f"<choice>{verdict(text, rng)}</choice>"
+        prompt = text.split("<prompt>")[1].split("</prompt>")[0]
+        return f"<instruction>{prompt} alpha{len(prompt.split())}</instruction>"
+
+    return RuleProposer(rule)
+
+
+def first_wins(text: str, rng: np.random.Generator) -> str:
+    return "A"
+
+
+def newest_wins() -> Any:
+    """Return a judge who answers for the new side: the sides change places each time."""
+    turn: list[int] = []
+
+    def verdict(text: str, rng: np.random.Generator) -> str:
+        turn.append(1)
+        return "AB"[(len(turn) - 1) % 2]
+
+    return verdict
+
+
+def test_spo_takes_a_prompt_that_wins_most_judgements_and_no_tie() -> None:
+    tie = method("spo").optimize(make(proposer=judged(first_wins)), seed=0)
+    assert tie.stats["distinct"] == 1 and tie.best.prompt == make().initial_prompt
+    wins = method("spo").optimize(make(proposer=judged(newest_wins())), seed=0)
+    assert wins.stats["distinct"] == 11
+    assert wins.stats["proposals"] == 10 * (1 + 4)
+    unread = judged(lambda text, rng: "A or B")
+    assert method("spo").optimize(make(proposer=unread), seed=0).stats["distinct"] == 1
+
+
+def test_spo_shows_outputs_and_no_label() -> None:
+    proposer, sink = judged(newest_wins()), ListSink()
+    problem = make(None, proposer, events=sink)
+    method("spo", rounds=2).optimize(problem, seed=3)
+    assert not any("Right answer" in text for text in proposer.asked)
+    improve, judge = events(sink, "proposals")[:2]
+    outputs = improve["texts"][0].split("answers:\n\n")[1].split("\n\nThink")[0]
+    assert outputs.count("Input: ") == 3
+    model = TransparentModel()
+    for block in outputs.split("\n\n"):
+        line, answer = block.removeprefix("Input: ").split("\nAnswer: ")
+        text = f"{line} {problem.initial_prompt.instruction}"
+        assert model.generate([text], None)[0].text == answer  # type: ignore[arg-type]
+    sides = [t.split("Answers A:\n\n")[1].split("\n\nAnswers B:\n\n") for t in judge["texts"]]
+    olds = [s[(i + 1) % 2].split("\n\nWhich")[0] for i, s in enumerate(sides)]
+    assert olds == [outputs] * 4, "the sides change places"
+
+
+def test_spo_with_a_fair_judge_climbs() -> None:
+    def count(answers: str) -> int:
+        blocks = [b.split("\nAnswer: ") for b in answers.split("Input: ")[1:]]
+        return sum(("plus" in b[0].split()) == (b[1].split()[0] == "plus") for b in blocks)
+
+    def verdict(text: str, rng: np.random.Generator) -> str:
+        sides = text.split("Answers A:")[1].split("Answers B:")
+        first, second = count(sides[0]), count(sides[1])
+        return "neither" if first == second else "AB"[second > first]
+
+    edits = rule_proposer()
+
+    def rule(text: str, rng: np.random.Generator) -> str:
+        if "<choice>" in text:
+            return f"<choice>{verdict(text, rng)}</choice>"
+        return edits.rule(text, rng)
+
+    problem = make(None, RuleProposer(rule))
+    result = method("spo", rounds=60, samples=8).optimize(problem, seed=0)
+    before = make(None).score([problem.initial_prompt], split="dev").mean[0]
+    assert result.best.dev is not None and result.best.dev > before + 0.2
+
+
+# -- PE2 ----------------------------------------------------------------------
+
+
+def test_pe2_expands_the_best_of_all_and_leads_through_their_mistakes() -> None:
+    proposer, sink = rule_proposer(), ListSink()
+    problem = make(20_000, proposer, events=sink, initial_prompt="alpha")
+    result = method("pe2", history=2, step_size=3).optimize(problem, seed=0)
+    rounds = events(sink, "proposals")
+    assert [len(r["texts"]) for r in rounds] == [4, 16, 16]
+    assert result.stats["asks"] == 4
+    for text in proposer.asked:
+        assert problem.template.text in text and "Change 3 words of it at most." in text
+        assert text.count("The model's answer") == 2 == text.count("Right answer")
+    trained_rewards: dict[str, float] = {}
+    for event in sink.events:
+        if event["kind"] == "scores" and event["split"] == "train":
+            names = [p["instruction"] for p in event["prompts"]]
+            trained_rewards |= dict(zip(names, np.asarray(event["rewards"]).tolist(), strict=True))
+        if event["kind"] == "proposals":
+            best = sorted(trained_rewards, key=lambda p: -trained_rewards[p])[:4]
+            prompts = [t.split("<prompt>")[1].split("</prompt>")[0] for t in event["texts"]]
+            assert prompts == [p for p in best for _ in range(4)]
+    assert "It was before" not in rounds[0]["texts"][0]
+    assert any("It was before, oldest first:\nalpha (score" in t for t in rounds[1]["texts"])
+
+
+def test_pe2_climbs_an_additive_problem() -> None:
+    options = {"steps": 8, "expand": 8}
+    result = method("pe2", **options).optimize(make(20_000), seed=0)
+    assert {"alpha", "beta"} <= set(result.best.prompt.words)
+    assert result.best.reward > method("pe2", steps=1).optimize(make(20_000), seed=0).best.reward
