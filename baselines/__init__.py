@@ -6,7 +6,11 @@
 from __future__ import annotations
 
 BASELINES: dict[str, str] = {
+    "bdpl": "promptgym.baselines.bdpl:BDPL",
+    "coordinate_ascent": "promptgym.baselines.coordinate_ascent:CoordinateAscent",
     "empty": "promptgym.baselines.empty:EmptyPrompt",
+    "evoprompt_de": "promptgym.baselines.evoprompt:EvoPromptDE",
+    "evoprompt_ga": "promptgym.baselines.evoprompt:EvoPromptGA",
     "genetic": "promptgym.baselines.genetic:Genetic",
     "grips": "promptgym.baselines.grips:Grips",
     "harmony_search": "promptgym.baselines.harmony_search:HarmonySearch",
