@@ -7,8 +7,12 @@ from __future__ import annotations
 
 BASELINES: dict[str, str] = {
     "ape": "promptgym.baselines.ape:APE",
+    "bdpl": "promptgym.baselines.bdpl:BDPL",
     "best_of_n": "promptgym.baselines.best_of_n:BestOfN",
+    "coordinate_ascent": "promptgym.baselines.coordinate_ascent:CoordinateAscent",
     "empty": "promptgym.baselines.empty:EmptyPrompt",
+    "evoprompt_de": "promptgym.baselines.evoprompt:EvoPromptDE",
+    "evoprompt_ga": "promptgym.baselines.evoprompt:EvoPromptGA",
     "genetic": "promptgym.baselines.genetic:Genetic",
     "grips": "promptgym.baselines.grips:Grips",
     "harmony_search": "promptgym.baselines.harmony_search:HarmonySearch",
@@ -20,8 +24,8 @@ BASELINES: dict[str, str] = {
     "random_edits": "promptgym.baselines.random_edits:RandomEdits",
     "random_tokens": "promptgym.baselines.random_tokens:RandomTokens",
     "simulated_annealing": "promptgym.baselines.simulated_annealing:SimulatedAnnealing",
-    "tabu": "promptgym.baselines.tabu:Tabu",
     "spo": "promptgym.baselines.spo:SPO",
+    "tabu": "promptgym.baselines.tabu:Tabu",
 }
 """Registered name -> "module:Class"."""
 
