@@ -16,6 +16,8 @@ BASELINES: dict[str, str] = {
     "harmony_search": "promptgym.baselines.harmony_search:HarmonySearch",
     "hill_climbing": "promptgym.baselines.hill_climbing:HillClimbing",
     "manual": "promptgym.baselines.manual:ManualPrompts",
+    "mmr_demonstrations": "promptgym.baselines.mmr_demonstrations:MMRDemonstrations",
+    "random_demonstrations": "promptgym.baselines.random_demonstrations:RandomDemonstrations",
     "random_edits": "promptgym.baselines.random_edits:RandomEdits",
     "random_tokens": "promptgym.baselines.random_tokens:RandomTokens",
     "simulated_annealing": "promptgym.baselines.simulated_annealing:SimulatedAnnealing",

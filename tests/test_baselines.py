@@ -29,6 +29,7 @@ VOCABULARY = (*WEIGHTS, *FILLERS)
 
 
 def make(budget: int | None = 8000, **options: Any) -> Problem:
+    options.setdefault("template", "{demonstrations}{input} {prompt}")
     return Problem(transparent_task(), TransparentModel(), budget=budget, **options)
 
 
