@@ -156,7 +156,7 @@ def project(p: FloatArray) -> FloatArray:
     counts = np.arange(1, p.shape[1] + 1)
     support = (ordered - excess / counts > 0).sum(axis=1)
     shift = excess[np.arange(len(p)), support - 1] / support
-    return np.maximum(p - shift[:, None], 0.0)
+    return np.asarray(np.maximum(p - shift[:, None], 0.0))
 
 
 class AdamW:
@@ -165,7 +165,7 @@ class AdamW:
     def __init__(self, learning_rate: float, weight_decay: float) -> None:
         """Begin at step 0."""
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.first = self.second = 0.0
+        self.first = self.second = np.zeros(())
         self.steps = 0
 
     def step(self, values: FloatArray, gradient: FloatArray) -> FloatArray:

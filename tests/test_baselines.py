@@ -30,7 +30,11 @@ VOCABULARY = (*WEIGHTS, *FILLERS)
 
 
 def make(budget: int | None = 8000, **options: Any) -> Problem:
-    options = {"proposer": rule_proposer(), **options}
+    options = {
+        "proposer": rule_proposer(),
+        "template": "{demonstrations}{input} {prompt}",
+        **options,
+    }
     return Problem(transparent_task(), TransparentModel(), budget=budget, **options)
 
 
