@@ -8,10 +8,14 @@ random edits are to rewriting, and methods that choose well climb with it.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 
-from promptgym.testing import RuleProposer
+from promptgym.agents import make_optimizer
+from promptgym.problem import Problem
+from promptgym.runs import ListSink
+from promptgym.testing import RuleProposer, TransparentModel, transparent_task
 from promptgym.testing.transparent import FILLERS, WEIGHTS
 
 WORDS = (*WEIGHTS, *FILLERS)
@@ -35,3 +39,21 @@ def answer(text: str, rng: np.random.Generator) -> str:
 def rule_proposer() -> RuleProposer:
     """Return the proposer."""
     return RuleProposer(answer, "edits a word")
+
+
+def make(budget: Any = 8000, proposer: Any = None, **options: Any) -> Problem:
+    """Return the transparent problem with a proposer, this one unless another is given."""
+    proposer = rule_proposer() if proposer is None else proposer
+    return Problem(
+        transparent_task(), TransparentModel(), budget=budget, proposer=proposer, **options
+    )
+
+
+def method(name: str, **options: Any) -> Any:
+    """Return a method by name."""
+    return make_optimizer(name, **options)
+
+
+def events(sink: ListSink, kind: str) -> list[dict[str, Any]]:
+    """Return the events of a kind."""
+    return [e for e in sink.events if e["kind"] == kind]

@@ -22,6 +22,11 @@ from promptgym.tasks import load_task
 
 LOCAL: dict[str, dict[str, Any]] = {
     "hill_climbing": {"method": "hill_climbing", "budget": {"queries": 3200}},
+    "opro": {
+        "method": "opro",
+        "proposer": "tiny-rewriter",
+        "budget": {"queries": 3200, "proposer_tokens": 20_000},
+    },
     "rlprompt": {"method": "rlprompt", "preset": "repaired", "budget": {"queries": 3200}},
 }
 EXAMPLES, AT_ONCE, PRICE = 64, 4, 1e-3

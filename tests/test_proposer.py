@@ -12,6 +12,7 @@ import pytest
 
 from promptgym import make_problem
 from promptgym.baselines import BASELINES
+from promptgym.cli import main
 from promptgym.errors import ConfigError, ModelError, TooManyFailures
 from promptgym.llms import Completion, Sampling
 from promptgym.problem import Problem
@@ -291,3 +292,24 @@ def test_a_proposer_that_brings_nothing_ends_the_search_with_a_word() -> None:
     assert result.best.prompt == make().initial_prompt
     assert result.stats["requests"] == IDLE
     assert next(e for e in sink.events if e["kind"] == "warning")["message"].startswith("chain")
+
+
+def test_the_command_line_takes_a_proposer_and_its_caps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*more: Any) -> int:
+        start = ["train", "best_of_n", "--task", "author", "--budget", 900, "--no-report", "--json"]
+        sizes = ["--task-options", '{"sizes": {"train": 16, "dev": 16, "test": 16}}']
+        with pytest.raises(SystemExit) as left:
+            main([str(word) for word in (*start, *sizes, "--out", tmp_path / "run", *more)])
+        return int(left.value.code or 0)
+
+    assert run() == 2
+    assert "best_of_n asks a proposer" in capsys.readouterr().err
+    proposer = ["--proposer", "tiny-rewriter"]
+    assert run(*proposer, "--dry-run") == 2
+    assert "a dry run asks no model" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert run(*proposer, "--budget-proposer-calls", 32) == 0
+    spent = json.loads(capsys.readouterr().out)["spent"]
+    assert spent["proposer"]["calls"] == 32 and spent["queries"] <= 900
