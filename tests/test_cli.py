@@ -34,6 +34,7 @@ COMMANDS = (
     ("train",),
     ("evaluate",),
     ("bench",),
+    ("report",),
     ("envs",),
     ("tasks",),
     ("tasks", "show"),

@@ -1,6 +1,6 @@
 """`run_bench`: all cells of a suite, side by side, into one folder that can be resumed.
 
-DIR/bench.json          version of promptgym and the suite
+DIR/bench.json          version of promptgym, the suite and its cells
 DIR/cells/NAME/         the run folder of a cell, with `anytime.json`
 DIR/errors/NAME.txt     why a cell failed
 DIR/logs/NAME.txt       what its process printed, if anything
@@ -53,11 +53,13 @@ class BenchFolder:
         path: the folder.
         suite: as `bench.json` has it.
         version: of promptgym that made it.
+        cells: name, task, model, method, start, budget and seed of each.
     """
 
     path: Path
     suite: JSON
     version: str
+    cells: list[JSON]
 
     @classmethod
     def create(cls, path: str | Path, suite: Suite) -> BenchFolder:
@@ -87,7 +89,7 @@ class BenchFolder:
         path = Path(path)
         try:
             found = json.loads((path / BENCH).read_text(encoding="utf-8"))
-            return cls(path, found["suite"], found["promptgym"])
+            return cls(path, found["suite"], found["promptgym"], found["cells"])
         except (FileNotFoundError, NotADirectoryError):
             raise ConfigError(f"{path} holds no benchmark: there is no {BENCH} in it") from None
         except (ValueError, KeyError, TypeError) as error:
@@ -122,8 +124,10 @@ class BenchFolder:
     @classmethod
     def _written(cls, path: Path, suite: Suite) -> BenchFolder:
         """Write `bench.json`."""
-        write_json(path / BENCH, {"promptgym": __version__, "suite": suite.to_json()})
-        return cls(path, suite.to_json(), __version__)
+        rows = [{"name": cell.name, **_identity(cell)} for cell in suite.cells()]
+        about = {"promptgym": __version__, "suite": suite.to_json(), "cells": rows}
+        write_json(path / BENCH, about)
+        return cls(path, suite.to_json(), __version__, rows)
 
     def folder(self, cell: Cell) -> Path:
         """Return the run folder of a cell."""
@@ -146,6 +150,12 @@ class BenchFolder:
             return
         file.parent.mkdir(exist_ok=True)
         write_text(file, f"{failure.message}\n\n{failure.details}\n")
+
+
+def _identity(cell: Cell) -> JSON:
+    """Return what tells a cell from others, as tables call it."""
+    names = ("task", "model", "method", "start", "budget", "seed")
+    return {name: getattr(cell, name) for name in names}
 
 
 def run_bench(

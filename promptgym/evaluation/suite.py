@@ -69,7 +69,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Return the name of its folder."""
-        caps = "-".join(f"{kind[0]}{value:g}" for kind, value in sorted(self.budget.items()))
+        caps = "-".join(f"{_short(kind)}{cap:.15g}" for kind, cap in sorted(self.budget.items()))
         parts = (self.task, self.model, self.method, self.start, caps, f"s{self.seed}")
         return ".".join(slug(part) for part in parts)
 
@@ -150,6 +150,11 @@ class Suite:
 def proposes(method: Part) -> bool:
     """Return whether a method asks a proposer for its prompts."""
     return bool(getattr(optimizer_class(method.spec.partition(":")[0]), "proposes", False))
+
+
+def _short(kind: str) -> str:
+    """Return the first letters of a kind of cap: q for queries, pt for proposer_tokens."""
+    return "".join(word[0] for word in kind.split("_"))
 
 
 def slug(text: str) -> str:

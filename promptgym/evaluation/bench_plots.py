@@ -1,0 +1,142 @@
+"""Plots of a benchmark's setting, as PNG: anytime curves, intervals, profiles, improvement."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+from promptgym.evaluation import stats
+from promptgym.evaluation.bench_results import Setting
+
+RESAMPLES = 2000
+
+
+def plots(setting: Setting) -> dict[str, bytes]:
+    """Return the plots that the scores of a setting allow: title -> PNG."""
+    out = {}
+    if any(row.curve and row.test is not None for row in setting.findings):
+        out["Test score of the best prompt by dev, against queries"] = anytime_plot(setting)
+    if setting.scores:
+        out["Aggregates over tasks, with 95 % intervals"] = interval_plot(setting)
+        out["Share of runs above a score"] = profile_plot(setting)
+    if len(setting.scores) > 1:
+        out["Probability that the row improves on the column"] = improvement_plot(setting)
+    return out
+
+
+def anytime_plot(setting: Setting) -> bytes:
+    """Draw test against queries, a panel a task: means over seeds, bands of their intervals."""
+    figure, axes = _figure(len(setting.tasks), 3.4)
+    end = max(row["queries"] for f in setting.findings for row in f.curve)
+    grid = np.linspace(0, end, 101)
+    for panel, task in zip(axes, setting.tasks, strict=True):
+        for method in setting.methods:
+            rows = setting.curves(method, task, grid)
+            known = ~np.isnan(rows).any(axis=0) if len(rows) else np.zeros(len(grid), dtype=bool)
+            if not known.any():
+                continue
+            found = stats.stratified_bootstrap(
+                lambda s: np.asarray(s.mean(axis=-2)),
+                rows[:, known],
+                rng=np.random.default_rng(0),
+                resamples=RESAMPLES,
+            )
+            color = _color(setting, method)
+            panel.plot(grid[known], found.point, color=color, label=method, lw=1.5)
+            panel.fill_between(grid[known], found.low, found.high, color=color, alpha=0.15, lw=0)
+        panel.set(title=task, xlabel="queries")
+    return _png(figure, legend=True)
+
+
+def interval_plot(setting: Setting) -> bytes:
+    """Draw each aggregate, a line a method."""
+    figure, axes = _figure(len(stats.AGGREGATES), 0.9 + 0.3 * len(setting.scores))
+    names = list(setting.scores)
+    rows = setting.summary(RESAMPLES)
+    for panel, aggregate in zip(axes, stats.AGGREGATES, strict=True):
+        for i, row in enumerate(rows):
+            point, low, high = row[aggregate]
+            panel.plot([low, high], [i, i], color=_color(setting, names[i]), lw=6, alpha=0.35)
+            panel.plot([point], [i], "|", color=_color(setting, names[i]), ms=14, mew=2)
+        panel.set(title=aggregate.replace("_", " "), yticks=range(len(names)))
+        panel.set_yticklabels(names if panel is axes[0] else [])
+        panel.locator_params(axis="x", nbins=4)
+        panel.invert_yaxis()
+    return _png(figure)
+
+
+def profile_plot(setting: Setting) -> bytes:
+    """Draw which share of runs scores above each threshold, with pointwise intervals."""
+    figure, (panel,) = _figure(1, 3.4)
+    scores = np.concatenate([s.ravel() for s in setting.scores.values()])
+    grid = np.linspace(scores.min() - 0.02, scores.max() + 0.02, 81)
+    for method, matrix in setting.scores.items():
+        found = stats.stratified_bootstrap(
+            lambda s: stats.performance_profile(s, grid),
+            matrix,
+            rng=np.random.default_rng(0),
+            resamples=RESAMPLES,
+        )
+        color = _color(setting, method)
+        panel.plot(grid, found.point, color=color, label=method, lw=1.5)
+        panel.fill_between(grid, found.low, found.high, color=color, alpha=0.15, lw=0)
+    panel.set(xlabel="test score", ylabel="share of runs above it", ylim=(-0.02, 1.02))
+    return _png(figure, legend=True)
+
+
+def improvement_plot(setting: Setting) -> bytes:
+    """Draw the matrix of probabilities of improvement."""
+    names = list(setting.scores)
+    values = np.array(
+        [
+            [
+                float(stats.probability_of_improvement(setting.scores[a], setting.scores[b]))
+                for b in names
+            ]
+            for a in names
+        ]
+    )
+    figure, (panel,) = _figure(1, 1.6 + 0.4 * len(names))
+    panel.imshow(values, vmin=0, vmax=1, cmap="RdBu", aspect="auto")
+    panel.set(xticks=range(len(names)), yticks=range(len(names)))
+    panel.set_xticklabels(names, rotation=45, ha="right")
+    panel.set_yticklabels(names)
+    panel.grid(False)
+    for (i, j), value in np.ndenumerate(values):
+        ink = "white" if abs(value - 0.5) > 0.35 else "black"
+        panel.text(j, i, "" if i == j else f"{value:.2f}", ha="center", va="center", color=ink)
+    return _png(figure)
+
+
+def _color(setting: Setting, method: str) -> Any:
+    """Return the colour of a method, the same in all plots."""
+    from matplotlib import colormaps
+
+    place = setting.methods.index(method)
+    return f"C{place}" if len(setting.methods) <= 10 else colormaps["tab20"](place % 20)
+
+
+def _figure(panels: int, height: float) -> tuple[Any, Any]:
+    """Return a figure and its panels side by side (needs no display)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(min(16.0, max(7.0, 1.5 + 3.6 * panels)), height), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for panel in axes:
+        panel.grid(alpha=0.25)
+    return figure, axes
+
+
+def _png(figure: Any, *, legend: bool = False) -> bytes:
+    """Return a figure as PNG."""
+    if legend:
+        panels = figure.axes
+        found = {t: h for a in panels for h, t in zip(*a.get_legend_handles_labels(), strict=True)}
+        figure.legend(
+            found.values(), found.keys(), loc="outside lower center", ncols=4, frameon=False
+        )
+    target = io.BytesIO()
+    figure.savefig(target, dpi=110, format="png")
+    return target.getvalue()

@@ -1,0 +1,159 @@
+"""The report of a benchmark: report.md, results.csv and one self-contained report.html."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+from pathlib import Path
+
+import numpy as np
+
+from promptgym.evaluation import stats
+from promptgym.evaluation.bench import BenchFolder
+from promptgym.evaluation.bench_plots import plots
+from promptgym.evaluation.bench_results import Finding, Setting, read_bench
+from promptgym.runs.folder import write_text
+from promptgym.types import JSON
+
+COLUMNS = (
+    *("task", "model", "method", "start", "budget", "seed", "status", "test", "dev", "reward"),
+    *("queries", "tokens", "usd", "seconds", "prompt"),
+)
+NOTE = (
+    "Test scores of the prompt chosen on dev. Intervals are 95 % percentile bootstraps over seeds "
+    "within tasks, too narrow for few seeds; p is a permutation test within tasks against the "
+    "strongest baseline, by Holm's correction. Seeds that did not finish on all tasks are left "
+    "out of the aggregates."
+)
+Table = tuple[list[str], list[list[str]]]
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 15px/1.45 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto }}
+table {{ border-collapse: collapse; margin: 1rem 0 }} img {{ max-width: 100% }}
+td, th {{ padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: left }}
+</style></head><body>
+{body}
+</body></html>
+"""
+
+
+def write_bench_report(path: str | Path) -> list[Path]:
+    """Write the report of a benchmark into its folder.
+
+    Returns:
+        The files: report.html, report.md and results.csv.
+
+    Raises:
+        ConfigError: see `read_bench`.
+    """
+    bench = BenchFolder.open(path)
+    findings, settings = read_bench(path)
+    name = bench.suite["name"]
+    about = f"{_counts(findings)} with promptgym {bench.version}. {NOTE}"
+    texts = [f"# {name}", about]
+    body = [f"<h1>{html.escape(name)}</h1>", f"<p>{html.escape(about)}</p>"]
+    for setting in settings:
+        texts.append(f"## {setting.name}")
+        body.append(f"<h2>{html.escape(setting.name)}</h2>")
+        for table in (task_table(setting), summary_table(setting)):
+            texts.append(markdown(table))
+            body.append(html_table(table))
+        for title, png in plots(setting).items():
+            data = base64.b64encode(png).decode()
+            caption = html.escape(title)
+            body.append(f"<h3>{caption}</h3>")
+            body.append(f'<img alt="{caption}" src="data:image/png;base64,{data}">')
+    page = _PAGE.format(title=html.escape(name), body="\n".join(body))
+    contents = {"report.html": page, "report.md": "\n\n".join(texts) + "\n"}
+    contents["results.csv"] = as_csv(findings)
+    for file, content in contents.items():
+        write_text(bench.path / file, content)
+    return [bench.path / file for file in contents]
+
+
+def task_table(setting: Setting) -> Table:
+    """Return mean test score and interval of every method on every task, with the failed cells."""
+    rows = []
+    for method in setting.methods:
+        cells = [method]
+        for task in setting.tasks:
+            values = [f.test for f in setting.of(method, task) if f.test is not None]
+            cells.append("-" if not values else _shown(_mean(values)))
+        statuses = [f.status for f in setting.of(method)]
+        rows.append([*cells, str(statuses.count("failed")), str(statuses.count("missing"))])
+    return ["method", *setting.tasks, "failed", "missing"], rows
+
+
+def summary_table(setting: Setting) -> Table:
+    """Return the aggregates of every method."""
+    names = [name.replace("_", " ") for name in stats.AGGREGATES]
+    head = ["method", "seeds", *names, f"P(better than {setting.reference})", "p"]
+    rows = []
+    for row in setting.summary():
+        shown = [_shown(row[name]) for name in stats.AGGREGATES]
+        against = "-" if row["improvement"] is None else _shown(row["improvement"])
+        p = "-" if row["p"] is None else f"{row['p']:.3f}"
+        rows.append([row["method"], str(row["seeds"]), *shown, against, p])
+    return head, rows
+
+
+def markdown(table: Table) -> str:
+    """Return a table as Markdown."""
+    head, rows = table
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines
+    )
+
+
+def html_table(table: Table) -> str:
+    """Return a table as HTML."""
+    head, rows = table
+    lines = ["<tr>" + "".join(f"<th>{html.escape(c)}</th>" for c in head) + "</tr>"]
+    lines += ["<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in r) + "</tr>" for r in rows]
+    return "<table>\n" + "\n".join(lines) + "\n</table>"
+
+
+def as_csv(findings: list[Finding]) -> str:
+    """Return one row a cell, also for those that failed or did not run."""
+    target = io.StringIO()
+    writer = csv.DictWriter(target, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(_row, findings))
+    return target.getvalue()
+
+
+def _row(finding: Finding) -> JSON:
+    """Return a cell as a row."""
+    cell, result = finding.cell, finding.result
+    budget = " ".join(f"{kind}={value}" for kind, value in cell["budget"].items())
+    row: JSON = {name: cell[name] for name in ("task", "model", "method", "start", "seed")}
+    row |= {"budget": budget, "status": finding.status, "test": finding.test}
+    if result:
+        best, spent = result["best"], result["spent"]
+        row |= {kind: spent.get(kind) for kind in ("queries", "tokens", "usd", "seconds")}
+        row |= {"dev": (best["dev"] or {}).get("value"), "reward": best["reward"]}
+        row["prompt"] = best["prompt"]["instruction"]
+    return row
+
+
+def _counts(findings: list[Finding]) -> str:
+    """Return how many cells finished and failed."""
+    done = sum(f.status == "finished" for f in findings)
+    failed = sum(f.status == "failed" for f in findings)
+    return f"{done} of {len(findings)} cells finished, {failed} failed"
+
+
+def _mean(values: list[float]) -> list[float]:
+    """Return the mean over seeds and its interval."""
+    scores = np.array(values)[:, None]
+    found = stats.stratified_bootstrap(stats.mean, scores, rng=np.random.default_rng(0))
+    return [float(found.point), float(found.low), float(found.high)]
+
+
+def _shown(triple: list[float]) -> str:
+    """Return `0.812 [0.790, 0.830]`."""
+    point, low, high = triple
+    return f"{point:.3f} [{low:.3f}, {high:.3f}]"
