@@ -21,6 +21,8 @@ from promptgym.scoring import Budget
 from promptgym.scoring.proposing import tagged
 from promptgym.search import Propose, Result, Search, SearchMethod
 from promptgym.search.driver import IDLE
+from promptgym.search.journal import Journal, JournaledProblem
+from promptgym.search.watch import WatchedProblem
 from promptgym.testing import RuleProposer, TransparentModel, transparent_task
 from promptgym.testing.transparent import FILLERS, WEIGHTS
 
@@ -135,6 +137,21 @@ def test_caps_on_the_proposer_are_hard_and_end_the_search(caps: dict[str, int]) 
     else:
         assert 0 < spent["tokens"] <= 200
     assert result.best.dev is not None
+
+
+def test_a_run_that_a_cap_of_the_proposer_ended_resumes_to_the_same_end(tmp_path: Path) -> None:
+    caps = {"queries": 100_000, "proposer_calls": 20}
+    first = Chain().optimize(make(budget=caps), seed=1, checkpoint_dir=tmp_path)
+    proposer = RuleProposer(echo)
+    again = Chain().optimize(make(proposer, caps), seed=1, checkpoint_dir=tmp_path, resume=True)
+    assert outcome(again) == outcome(first) and not proposer.asked
+
+
+def test_a_watched_problem_proposes_through_the_one_behind_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, {})
+    behind = JournaledProblem(make(), journal)
+    WatchedProblem(behind).propose(["a", "b"], Sampling())
+    assert journal.position == 1
 
 
 def test_a_cap_on_the_proposer_bounds_only_methods_that_ask_it() -> None:

@@ -13,9 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from promptgym.errors import BudgetExhausted
+from promptgym.llms import Sampling
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt, PromptsLike, prompts_of
-from promptgym.scoring import SKIPPED, Scores
+from promptgym.scoring import SKIPPED, Proposals, Scores
 from promptgym.search.selection import Selection
 
 
@@ -71,6 +72,12 @@ class WatchedProblem(Problem):
             else:
                 fresh = {p: scores.select([i]) for i, p in enumerate(scores.prompts)}
         return joined(prompts, {**self.memory, **fresh})
+
+    def propose(
+        self, texts: Sequence[str], sampling: Sampling, *, tag: str | None = None
+    ) -> Proposals:
+        """Propose as the problem does."""
+        return self.inner.propose(texts, sampling, tag=tag)
 
     def _ask(self, prompts: Sequence[Prompt]) -> Scores:
         """Have prompts scored and observed."""
