@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from promptgym.agents import AGENTS
 from promptgym.errors import ConfigError
 from promptgym.evaluation.experiment import Experiment
 from promptgym.evaluation.projection import StandIn, project
@@ -81,3 +82,9 @@ def test_the_stand_in_says_the_same_to_the_same() -> None:
     assert model.weights, "what else the model has is lent"
     assert model.generate(["a"], Sampling(max_new_tokens=7))[0].tokens == 7
     assert model.loglikelihood(["a"], ["b"])[0] < 0
+
+
+@pytest.mark.parametrize("method", sorted({*AGENTS} - {"dpo_rewriter", "prewrite"}))
+def test_agents_are_projected_on_a_model_of_transformers(method: str) -> None:
+    found = project(experiment("tiny", method, queries=3200), seconds=1.0)
+    assert found["search"]["queries"] == pytest.approx(3200, rel=0.3)

@@ -52,7 +52,7 @@ class StandIn:
 
     def __init__(self, model: LanguageModel, seconds: float) -> None:
         """Stand before a model; refuse to answer once so many seconds are over (but once)."""
-        self.model = model
+        self._behind = model
         self.name: str = model.name
         self.kind: Kind = model.kind
         self.mask_token: str = model.mask_token
@@ -62,21 +62,21 @@ class StandIn:
 
     def __getattr__(self, name: str) -> Any:
         """Lend whatever else the model has, such as its tokenizer."""
-        if name in ("model", "remote"):
+        if name in ("_behind", "remote"):
             raise AttributeError(name)
-        return getattr(self.model, name)
+        return getattr(self._behind, name)
 
     def check_labels(self, labels: Sequence[str]) -> None:
         """Refuse what the model refuses."""
-        self.model.check_labels(labels)
+        self._behind.check_labels(labels)
 
     def count_tokens(self, texts: Sequence[str]) -> IntArray:
         """Count as the model does."""
-        return self.model.count_tokens(texts)
+        return self._behind.count_tokens(texts)
 
     def label_logprobs(self, texts: Sequence[str], labels: Sequence[str]) -> LabelLogprobs:
         """Make up log-probabilities."""
-        read, written = label_cost(self.model, texts, labels)
+        read, written = label_cost(self._behind, texts, labels)
         self._pay(int(read.sum()), int(written.sum()))
         rates = np.array([[_share(f"{text}\0{label}") for label in labels] for text in texts])
         return LabelLogprobs(np.log(rates).reshape(len(texts), len(labels)), read + written)
@@ -100,7 +100,7 @@ class StandIn:
         if self.calls and time.monotonic() > self._until:
             raise _Enough
         self.calls += 1
-        options = getattr(self.model, "options", None)
+        options = getattr(self._behind, "options", None)
         prices = [getattr(options, name, None) for name in ("price_in", "price_out")]
         if prices[0] is None or (written and prices[1] is None):
             self.usage.unpriced += 1
