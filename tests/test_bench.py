@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,15 @@ def test_a_process_that_dies_fails_its_own_cell_only(tmp_path: Path) -> None:
     assert not multiprocessing.active_children()
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """What is begun here hears of SIGINT, also where a shell runs the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
 @pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_benchmark_goes_on_where_it_was(
