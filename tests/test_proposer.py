@@ -193,7 +193,8 @@ def test_methods_that_propose_are_refused_without_a_proposer(name: str, tmp_path
     from promptgym.agents import make_optimizer
 
     method: Any = make_optimizer(name)
-    problem = Problem(transparent_task(), TransparentModel(), budget=2000)
+    template = "{demonstrations}{input} {prompt}"
+    problem = Problem(transparent_task(), TransparentModel(), template=template, budget=2000)
     if not method.proposes:
         method.check(problem)
         return
