@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from promptgym.agents.preference_losses import UNPAIRED
+from promptgym.agents.preference_losses import OF_PAIRS, UNPAIRED, WITHOUT_REFERENCE
 from promptgym.agents.preferences import Rule
 from promptgym.agents.ranges import NOT_NEGATIVE, POSITIVE, check_ranges
 from promptgym.agents.rewriter_config import CHAT, RewriterConfig
@@ -14,7 +14,7 @@ from promptgym.errors import ConfigError
 
 @dataclass(frozen=True)
 class DPORewriterConfig(RewriterConfig):
-    """Hyperparameters beside the shared ones; beta is Question Rewriter's and TRL's.
+    """Hyperparameters beside the shared ones.
 
     Attributes:
         rounds: of sampling, scoring and training; the budget may end them earlier.
@@ -25,7 +25,8 @@ class DPORewriterConfig(RewriterConfig):
         loss: "sigmoid", "ipo" or another of TRL's DPO losses; "kto"; or "cpo", "simpo", "orpo",
             which have no reference.
         beta: weight of the pull to the reference; of the log odds in "orpo", and the factor of the
-            log-likelihoods in "cpo" and "simpo".
+            log-likelihoods in "cpo" and "simpo". None is 0.1 (Question Rewriter, TRL), 2.0 in
+            "simpo".
         reference: the policy as the round began, or as training did ("start").
         rejected: the worse ones are this round's rewrites, or those of the first round ("past").
         chosen: the better ones are this round's rewrites, or those of a policy that was trained on
@@ -46,7 +47,7 @@ class DPORewriterConfig(RewriterConfig):
     margin: float = 0.03
     most: int = 512
     loss: str = "sigmoid"
-    beta: float = 0.1
+    beta: float | None = None
     reference: Literal["round", "start"] = "round"
     rejected: Literal["round", "past"] = "round"
     chosen: Literal["round", "future"] = "round"
@@ -57,7 +58,15 @@ class DPORewriterConfig(RewriterConfig):
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
         super().__post_init__()
-        check_ranges(self.agent, self, {POSITIVE: ("beta",), NOT_NEGATIVE: ("margin",)})
+        given = () if self.beta is None else ("beta",)
+        check_ranges(self.agent, self, {POSITIVE: given, NOT_NEGATIVE: ("margin",)})
+        losses = (*OF_PAIRS, *WITHOUT_REFERENCE, *UNPAIRED)
+        if self.loss not in losses:
+            raise ConfigError(
+                f"dpo_rewriter: loss must be one of {', '.join(losses)}, got {self.loss!r}"
+            )
+        if self.loss in UNPAIRED and self.batch < 2:
+            raise ConfigError("dpo_rewriter: kto compares the rewrites of a batch; batch >= 2")
         paired = self.easy_first or self.rejected == "past" or self.chosen == "future"
         if self.loss in UNPAIRED and paired:
             raise ConfigError(

@@ -248,7 +248,7 @@ class DPORewriter(RewriterAgent):
             "output_dir": folder,
             "num_train_epochs": c.epochs,
             "per_device_train_batch_size": c.batch,
-            "beta": c.beta,
+            "beta": loss.beta if c.beta is None else c.beta,
             "logging_steps": 1,
             "save_strategy": "no",
             **loss.arguments,

@@ -8,6 +8,7 @@ split, to write one and the same text. Each has a number here; none of them is p
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,11 @@ from promptgym.types import JSON
 
 RUN = 4  # words in a row that stand in a training input count as copied
 GAP = 0.1  # of the metric, between train and dev
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text in lower case, without the signs around and between them."""
+    return re.findall(r"\w+", text.lower())
 
 
 def ngrams(words: Sequence[str], n: int = RUN) -> Iterable[tuple[str, ...]]:
@@ -40,14 +46,14 @@ class Guards:
     def of(cls, task: Task) -> Guards:
         """Read a task's training split and labels."""
         examples: tuple[Example, ...] = task.train
-        runs = (run for e in examples for run in ngrams(e.input.lower().split()))
+        runs = (run for e in examples for run in ngrams(words_of(e.input)))
         labels = [text for name in task.labels or () for text in (name, task.words_for(name))]
-        answers = (word for text in labels for word in text.lower().split())
+        answers = (word for text in labels for word in words_of(text))
         return cls(frozenset(runs), frozenset(answers))
 
     def copied(self, prompt: Prompt) -> float:
         """Return the share of words that stand in a run copied from a training input, in [0, 1]."""
-        words = prompt.instruction.lower().split()
+        words = words_of(prompt.instruction)
         marked = {
             place
             for start, run in enumerate(ngrams(words))
@@ -58,8 +64,7 @@ class Guards:
 
     def named(self, prompt: Prompt) -> int:
         """Return how many words of a prompt are words of a label."""
-        bare = (word.strip(".,;:!?\"'()") for word in prompt.instruction.lower().split())
-        return sum(word in self.answers for word in bare)
+        return sum(word in self.answers for word in words_of(prompt.instruction))
 
     def statistics(self, prompts: Sequence[Prompt]) -> JSON:
         """Return means over a batch: `words`, `copied`, and `labels` (share that names a label)."""

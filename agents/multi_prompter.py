@@ -119,6 +119,9 @@ class MultiPrompter(WritingAgent[TeamPolicy]):
             values = self.critics(states)
             horizon = None if c.critic == "central" else c.tokens
             advantage = advantages(values, new, c.decay, horizon)
+            targets = advantage + values
+            if c.normalize:
+                advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-5)
             logits = self.policy.logits(states)
             sampled = torch.zeros_like(logits) if uniform else logits
             before = chosen(sampled, actions)
@@ -128,9 +131,7 @@ class MultiPrompter(WritingAgent[TeamPolicy]):
             logp = chosen(logits, actions)
             spread = entropies(logits)
             policy_loss = clipped_policy_loss(logp, before, advantage, c.clip) - entropy * spread
-            value_loss = clipped_value_loss(
-                self.critics(states), values, advantage + values, c.clip, c.huber
-            )
+            value_loss = clipped_value_loss(self.critics(states), values, targets, c.clip, c.huber)
             loss = policy_loss.sum(1).mean() + value_loss.sum(1).mean()
             if c.replay:
                 loss = loss + self._imitate(replayed[epoch], old[epoch], entropy)

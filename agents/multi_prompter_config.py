@@ -22,6 +22,8 @@ class MultiPrompterConfig(WritingConfig):
         epochs: passes over a batch.
         clip: PPO's epsilon, of policy and value.
         decay: lambda of the advantages; the discount is 1.
+        normalize: advantages have mean 0 and deviation 1 in a batch, as in MAPPO's released code;
+            without it their size follows the rewards', which the stabilizer sees to.
         entropy: weight of the policy's entropy at the start (rewards are about 1 in size).
         entropy_end: at the end of the budget; it changes geometrically.
         learning_rate: of Adam, for the policies.
@@ -49,6 +51,7 @@ class MultiPrompterConfig(WritingConfig):
     epochs: int = 4
     clip: float = 0.2
     decay: float = 0.95
+    normalize: bool = False
     entropy: float = 0.2
     entropy_end: float = 0.05
     learning_rate: float = 1e-3
@@ -87,6 +90,7 @@ PRESETS: dict[str, MultiPrompterConfig] = {
         explore=0.0,
         replay=0,
         stabilizer=("running_z",),
+        normalize=True,
         memory=False,
     ),
 }

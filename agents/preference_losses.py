@@ -18,16 +18,23 @@ class Loss:
         config: that trainer's configuration.
         arguments: of the configuration.
         reference: whether a reference model is part of it.
+        beta: default of the weight that its paper calls so.
     """
 
     trainer: Any
     config: Any
     arguments: JSON = field(default_factory=dict)
     reference: bool = True
+    beta: float = 0.1
 
 
 UNPAIRED = ("kto",)
 """Losses of single rewrites, good or bad by themselves."""
+OF_PAIRS = (
+    *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard"),
+    *("aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
+)
+"""Those of TRL's DPOTrainer."""
 WITHOUT_REFERENCE = ("cpo", "simpo", "orpo")
 
 
@@ -49,5 +56,8 @@ def loss_named(name: str) -> Loss:
         from trl.experimental.orpo import ORPOConfig, ORPOTrainer
     if name == "orpo":
         return Loss(ORPOTrainer, ORPOConfig, reference=False)
-    arguments = {"loss_type": "simpo", "cpo_alpha": 0.0} if name == "simpo" else {}
-    return Loss(CPOTrainer, CPOConfig, arguments, reference=False)
+    if name == "cpo":
+        return Loss(CPOTrainer, CPOConfig, reference=False)
+    # beta 2, target margin gamma / beta of 0.5 nats a token: where Meng et al. 2024 say to start
+    arguments = {"loss_type": "simpo", "cpo_alpha": 0.0, "simpo_gamma": 1.0}
+    return Loss(CPOTrainer, CPOConfig, arguments, reference=False, beta=2.0)

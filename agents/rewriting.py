@@ -21,7 +21,7 @@ from promptgym.agents.writer import Writer, default_meta_prompt, lora_config, re
 from promptgym.envs.outcome import Outcome, Question, ask
 from promptgym.envs.prompt_rewrite import PromptRewrite, make
 from promptgym.envs.text import clean
-from promptgym.errors import BudgetExhausted, PromptGymError
+from promptgym.errors import BudgetExhausted, ConfigError, PromptGymError
 from promptgym.integrations.trl import TextEpisodes
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
@@ -106,8 +106,19 @@ class RewriterAgent(Agent):
         """Refuse a rewriter that cannot be trained here."""
         super()._check(problem)
         rewriter_place(self.config.rewriter)
+        meta = self._meta_prompt()
+        if self.config.errors and meta is not None and "{errors}" not in meta:
+            raise ConfigError(
+                f"{self.name}: errors={self.config.errors} needs a meta-prompt with the slot "
+                f"{{errors}}, got {meta!r}; the embedded rewriter knows no such meta-prompt"
+            )
         if self.config.lora is not None:
             lora_config(self.config.lora)
+
+    def _meta_prompt(self) -> str | None:
+        """Return how the rewriter is asked; None for the environment's own meta-prompt."""
+        given = self.config.meta_prompt
+        return default_meta_prompt(self.config.rewriter) if given is None else given
 
     def _rows(self) -> int:
         """Return how many rows of the dataset of drafts training reads."""
@@ -118,12 +129,11 @@ class RewriterAgent(Agent):
         c = self.config
         self._writer = Writer.load(c.rewriter, c.rewriter_options)
         self.watched = WatchedProblem(problem, selection, memory=c.memory)
-        meta = default_meta_prompt(c.rewriter) if c.meta_prompt is None else c.meta_prompt
         env = make(
             problem=self.watched,
             start=c.start,
             max_length=c.max_characters,
-            meta_prompt=meta,
+            meta_prompt=self._meta_prompt(),
             errors=c.errors,
         )
         self.episodes = TextEpisodes(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from promptgym.agents.checkpoint import make_readable, read_about, write_about
 from promptgym.errors import ConfigError, ModelError
@@ -159,7 +160,7 @@ class Writer:
             if adapted:
                 model = _adapted(model, folder)
             tokenizer = _tokenizer(str(folder))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ConfigError(f"the policy in {folder} is damaged: {error}") from None
         return cls(model.to(_device()), tokenizer, chat=about["chat"]), about
 

@@ -273,6 +273,12 @@ class ParallelTeamEnv(Team, ParallelEnv):  # type: ignore[misc]  # PettingZoo's 
         self._check_live()
         if set(actions) != set(self.agents):
             raise ConfigError(f"an action for each of {self.agents}, got {sorted(actions)}")
+        for agent in self.agents:
+            if not self.action_space(agent).contains(actions[agent]):
+                raise ConfigError(
+                    f"{agent}: expected an action of {self.action_space(agent)}, got "
+                    f"{actions[agent]!r}"
+                )
         joint = np.array([int(actions[agent]) for agent in self.agents], dtype=np.int64)
         _, reward, terminated, truncated, info = self._play(joint)
         names = self.agents

@@ -269,6 +269,10 @@ def test_a_saved_policy_writes_the_same(tmp_path: Path) -> None:
     loaded = DPORewriter.load(tmp_path)
     assert loaded.config == agent.config
     assert loaded.predict(6, greedy=False, seed=4) == agent.predict(6, greedy=False, seed=4)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match="is damaged"):
+        DPORewriter.load(tmp_path)
 
 
 def test_options_that_cannot_work_are_refused() -> None:
@@ -277,6 +281,8 @@ def test_options_that_cannot_work_are_refused() -> None:
         ({"group": 1}, "group"),
         ({"beta": 0.0}, "beta"),
         ({"loss": "kto", "easy_first": True}, "no pairs"),
+        ({"loss": "kto", "batch": 1}, "batch >= 2"),
+        ({"loss": "sigmoidal"}, "one of sigmoid, .* kto, got 'sigmoidal'"),
         ({"round": 1}, "round"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -289,6 +295,10 @@ def test_options_that_cannot_work_are_refused() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             DPORewriter(**{**SMALL, **options}).check(problem())
+    simpo = DPORewriter(loss="simpo")._arguments("", 0)
+    assert (simpo.beta, simpo.simpo_gamma) == (2.0, 1.0)
+    assert DPORewriter(loss="simpo", beta=0.5)._arguments("", 0).beta == 0.5
+    assert DPORewriter()._arguments("", 0).beta == 0.1
     assert PRESETS["question_rewriter"].pairs == "pareto"
     assert PRESETS["question_rewriter"].rounds == 1
 

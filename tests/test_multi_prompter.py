@@ -198,6 +198,9 @@ def test_prompters_that_write_at_once_write_their_own_sub_prompts() -> None:
     env.reset()
     with pytest.raises(ConfigError, match="an action for each of"):
         env.step({"prompter_0": 1})
+    for wrong in (None, 1.7, -1, 10**6):
+        with pytest.raises(ConfigError, match="prompter_1: expected an action of Discrete"):
+            env.step({"prompter_0": 1, "prompter_1": wrong})
     env.reset(options={"prompt": "one alpha"})
     env.step({"prompter_0": at["two"], "prompter_1": at["beta"]})
     assert env.shell.episode.info()["prompt"] == "one two alpha beta"

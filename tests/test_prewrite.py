@@ -224,6 +224,8 @@ def test_options_that_cannot_work_are_refused() -> None:
         ({"trainer": {"betta": 1}}, "betta"),
         ({"trainer": {"betta": 1}, "algorithm": "rloo"}, "RLOOConfig"),
         ({"lora": {"rank": 4}}, "rank"),
+        ({"errors": 2}, "meta-prompt with the slot {errors}"),
+        ({"errors": 2, "meta_prompt": "better: {prompt}"}, "got 'better: {prompt}'"),
     ):
         with pytest.raises(ConfigError, match=message):
             PRewrite(**{**SMALL, **options}).check(problem())
@@ -251,7 +253,9 @@ def test_guards_are_counted_by_hand() -> None:
     copy = Prompt(f"say that {example.lower()} now")
     assert guards.copied(copy) == pytest.approx(5 / 8)
     assert guards.copied(Prompt(" ".join(example.split()[:3]))) == 0.0
+    assert guards.copied(Prompt(f'"{example}", they said.')) == pytest.approx(5 / 7)
     assert guards.named(Prompt("say Plus, or minus!")) == 2
+    assert guards.named(Prompt("**plus**/minus, [plus], `minus` or plus-or-minus")) == 6
     assert guards.statistics([copy, Prompt("plus plus")]) == {
         "words": 5.0,
         "copied": pytest.approx(5 / 16),

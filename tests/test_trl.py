@@ -213,6 +213,7 @@ def test_trl_calls_the_environment_turn_by_turn(tmp_path: Path, qwen: Path) -> N
         ("alpha", "alpha"),
         ([{"role": "assistant", "content": "beta"}], "beta"),
         ("<think>alpha?</think>\ngamma", "\ngamma"),
+        ("<think>alpha? or", ""),
         ([{"role": "assistant", "content": None}], ""),
         ([], ""),
     ],

@@ -240,12 +240,16 @@ class StopWhenSpent(TrainerCallback):  # type: ignore[misc]  # transformers is u
 
 
 def text_of(completion: Any) -> str:
-    """Return the text of a completion: the last message's, without a reasoning model's thoughts."""
+    """Return the text of a completion: the last message's, without a reasoning model's thoughts.
+
+    Thoughts that were cut off before `</think>` leave nothing.
+    """
     if isinstance(completion, str):
         text = completion
     else:
         text = str(completion[-1].get("content") or "") if completion else ""
-    return text.rpartition("</think>")[2]
+    _, end, answer = text.rpartition("</think>")
+    return "" if not end and "<think>" in text else answer
 
 
 def _rank() -> int:
