@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sb3_contrib import MaskablePPO
+from stable_baselines3.common.logger import Logger
 
 from promptgym.agents import ppo_state
 from promptgym.agents.agent import SAMPLES, Agent, configured
@@ -199,7 +200,7 @@ class PPOEdit(Agent):
         c = self.config
         rate = c.learning_rate
         seen, written = vectors or (None, None)
-        return MaskablePPO(
+        model = MaskablePPO(
             WordPolicy,
             env,
             learning_rate=(lambda left: rate * left) if c.decay else rate,
@@ -230,6 +231,8 @@ class PPOEdit(Agent):
             device="cpu",
             _init_setup_model=env is not None,
         )
+        model.set_logger(Logger(None, []))  # its own leaves a folder in the system's temporary one
+        return model
 
     # -- the parts of a run -----------------------------------------------------------------------
 

@@ -48,6 +48,14 @@ def assert_same_weights(a: PPOEdit, b: PPOEdit) -> None:
         assert torch.equal(tensor, theirs[name]), name
 
 
+def test_training_leaves_no_log_in_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    PPOEdit(**SMALL, steps=1).optimize(problem(), seed=0)
+    assert not list(tmp_path.glob("SB3*"))
+
+
 def dev_accuracy(prompts: list[Any]) -> Any:
     return problem(None).score([Prompt.of(p) for p in prompts], split="dev").mean
 

@@ -19,7 +19,6 @@ LEAST = 32
 """Tokens side by side that are never too many.
 
 Each attends to all of them, masked or not: more cost more than reading the prefix less often saves.
-Measured with prefixes of 36 and of 512 tokens and 10 tokens behind them, see benchmarks/RESULTS.md.
 """
 
 
