@@ -46,7 +46,8 @@ test: $(VENV)/.installed  ## build the wheel, install it, run pytest and mypy ag
 	cd "$$work"; \
 	echo "pytest, on the installed wheel"; \
 	PROMPTGYM_TEST_INSTALLED=1 "$(ROOT)/$(PY)" -P -m pytest -c "$(ROOT)/pyproject.toml" \
-	  --rootdir "$(ROOT)" -m "not slow" "$(ROOT)/tests" $(PYTEST_ARGS); \
+	  --rootdir "$(ROOT)" -m "not slow" -n logical --maxprocesses 8 --dist worksteal \
+	  "$(ROOT)/tests" $(PYTEST_ARGS); \
 	echo "mypy --strict, on the installed wheel"; \
 	"$(ROOT)/$(PY)" -m mypy --config-file "$(ROOT)/pyproject.toml" \
 	  --cache-dir "$(ROOT)/.mypy_cache/wheel" -p promptgym
