@@ -80,9 +80,11 @@ class PrefixStore:
         return self._entries[best], length
 
     def put(self, key: bytes, kv: torch.Tensor) -> Entry:
-        """Keep an entry; those that it extends are dropped."""
+        """Keep an entry, unless it holds NaN; those that it extends are dropped."""
         entry = Entry(key, kv)
         if entry.bytes > self.limit or key in self._entries:
+            return entry
+        if not kv.sum(dtype=torch.float32).isfinite():  # its own, or of what was read beside it
             return entry
         self.changes += 1
         at = bisect_left(self._sorted, key)
