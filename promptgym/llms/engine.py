@@ -14,7 +14,15 @@ import torch
 from promptgym.llms.head import HeadTap, gather_logprobs
 from promptgym.llms.kv import Prefix, PrefixTable, Scratch
 from promptgym.llms.lines import Item, Layout, Line, batches_of, lines_of
-from promptgym.llms.prefix import WORTH_KEEPING, Entry, Group, PrefixStore, key_of, plan_groups
+from promptgym.llms.prefix import (
+    Entry,
+    Group,
+    PrefixStore,
+    Seen,
+    key_of,
+    plan_groups,
+    worth_keeping,
+)
 from promptgym.types import FloatArray, IntArray
 
 Keep = Callable[[int, Entry], object]
@@ -53,6 +61,7 @@ class CausalEngine:
         self.window = attention_window(model.config)
         self.turn = rotary_turn(model.config)
         self.store = PrefixStore(kv_cache_bytes)
+        self.seen = Seen()
         self.wave_bytes = max(kv_cache_bytes, 64 * 2**20)
         self.shares = kv_cache_bytes > 0
         self.side_by_side = False
@@ -205,18 +214,35 @@ class CausalEngine:
         items = []
         behind = Counter((id(entry), length) for _, entry, length in wave if entry is not None)
         for number, (group, entry, length) in enumerate(wave):
-            source, start, keep = entry, length, 0
+            source, start = entry, length
+            new = number in made and worth_keeping(length, group.depth)
             if number in made:
                 source, start = made[number], group.depth
-                if worth_keeping(length, group.depth):
-                    self.store.put(source.key, source.kv)
+            if source is not None and new:
+                self.store.put(source.key, source.kv)
+            only = not group.depth and behind[id(entry), length] < 2
             for i in group.members:
-                only = behind[id(entry), length] < 2  # others go on otherwise: it will not recur
-                if not group.depth and only and worth_keeping(length, caps[i]):
-                    keep = caps[i]
+                keep = 0
+                if worth_keeping(start, caps[i]):
+                    keep = caps[i] if only else self._again(rows[i][: caps[i]], start, new)
                 want = range(wants[i].start - start, wants[i].stop - start)
                 items.append(Item(i, rows[i][start:], source, start, want, keep))
         return items
+
+    def _again(self, tokens: Sequence[int], start: int, new: bool) -> int:
+        """Return how many tokens are to be kept of a text that begins as others do.
+
+        Args:
+            tokens: the text.
+            start: tokens that it shares with the others.
+            new: whether these are read for the first time. Only then it is remembered: `kept` tells
+                of every call that changes what later calls keep.
+        """
+        if new:
+            self.seen.add(key_of(tokens))
+            return 0
+        again = self.seen.again(key_of(tokens))
+        return again if worth_keeping(start, again) else 0
 
     def _collect(
         self,
@@ -334,11 +360,6 @@ class CausalEngine:
             entry = Entry(before + key_of(item.tokens[:new]), kv)
             self._bytes_per_token = entry.bytes // max(1, item.keep)
             keep(item.row, entry)
-
-
-def worth_keeping(known: int, tokens: int) -> bool:
-    """Whether a prefix is so much longer than what is kept of it that it should be kept too."""
-    return tokens > 0 and (known < tokens / 2 or tokens - known >= WORTH_KEEPING)
 
 
 _WINDOW = re.compile(r"(window|window_size|chunk_size)$")  # sliding_window, window_size, ...
