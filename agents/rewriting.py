@@ -22,7 +22,7 @@ from promptgym.envs.outcome import Outcome, Question, ask
 from promptgym.envs.prompt_rewrite import PromptRewrite, make
 from promptgym.envs.text import clean
 from promptgym.errors import BudgetExhausted, ConfigError, PromptGymError
-from promptgym.integrations.trl import TextEpisodes
+from promptgym.integrations.trl import TextEpisodes, on_main
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.search import Selection
@@ -146,7 +146,7 @@ class RewriterAgent(Agent):
         outcome = Outcome()
         if c.errors:
             question = Question(problem.initial_prompt, mistakes=c.errors)
-            outcome = ask(self.watched, [question])[0]
+            outcome = on_main(lambda _: ask(self.watched, [question])[0], [])
         draft = mdp.state_of(problem.initial_prompt)
         self._about = {
             "text": mdp.observe(draft, outcome)["text"],

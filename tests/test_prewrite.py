@@ -284,12 +284,12 @@ def test_a_run_leaves_a_report_with_the_guards_and_held_out_scores(tmp_path: Pat
 
 
 def launched(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run `promptgym train` in two processes, on the CPU."""
+    """Run a module or script in two processes, on the CPU."""
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
     # accelerate's own --cpu starts one process; this starts two, and the variable keeps them there.
     command += ["--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
     command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command += ["-m", "promptgym.cli", "train", *arguments]
+    command += arguments
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     return subprocess.run(
         command, capture_output=True, text=True, timeout=300, cwd=folder, env=environment
@@ -300,7 +300,8 @@ def launched(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[
 def test_two_processes_train_one_policy_with_one_ledger(tmp_path: Path) -> None:
     options = [f"--set={name}={value}" for name, value in SMALL.items()]
     run = ["--task", "author", "--reward", "accuracy", "--budget", "4000", "--quiet", "--no-report"]
-    done = launched(["prewrite", *run, *options, "--out", "two"], tmp_path)
+    train = ["-m", "promptgym.cli", "train"]
+    done = launched([*train, "prewrite", *run, *options, "--out", "two"], tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     folder = RunFolder.open(tmp_path / "two")
     assert folder.result()["stats"]["steps"] == 3
@@ -312,6 +313,14 @@ def test_two_processes_train_one_policy_with_one_ledger(tmp_path: Path) -> None:
     asked = next(e["prompts"] for e in events if e["kind"] == "scores")
     assert len(asked) == pytest.approx(8 * batches[0]["distinct"])
     assert len(asked) > 4
-    refused = launched(["hill_climbing", *run], tmp_path)
+    refused = launched([*train, "hill_climbing", *run], tmp_path)
     assert refused.returncode != 0
     assert "hill_climbing runs in one process" in refused.stderr + refused.stdout
+    # Drafts that must be scored are asked by the main process, too, and shown to both.
+    work = str(Path(__file__).with_name("launched_work.py"))
+    done = launched([work, str(tmp_path)], tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    calls, shown = zip(*((tmp_path / n).read_text().split(" ", 1) for n in "01"), strict=True)
+    assert int(calls[0]) > 0
+    assert int(calls[1]) == 0
+    assert shown[0] == shown[1]

@@ -123,9 +123,16 @@ class TextEpisodes:
         }
 
     def drafts(self) -> Dataset:
-        """Return the dataset: `prompt` (what a policy reads) and `seed` (of its episode)."""
-        texts = [e.observe()["text"] for e in self.begin(range(self.seed, self.seed + self.rows))]
+        """Return the dataset: `prompt` (what a policy reads) and `seed` (of its episode).
+
+        Drafts that must be scored are asked by the main process, for all of them.
+        """
+        texts = on_main(self._shown, [] if _rank() else range(self.seed, self.seed + self.rows))
         return Dataset.from_list([self._row(i, t, chat=self.chat) for i, t in enumerate(texts)])
+
+    def _shown(self, seeds: Sequence[int]) -> list[str]:
+        """Return what a policy reads in the episodes of seeds."""
+        return [str(e.observe()["text"]) for e in self.begin(seeds)]
 
     def _row(self, index: int, text: str, *, chat: bool) -> JSON:
         """Return one row of a dataset."""
