@@ -31,6 +31,9 @@ class DPORewriterConfig(RewriterConfig):
         rejected: the worse ones are this round's rewrites, or those of the first round ("past").
         chosen: the better ones are this round's rewrites, or those of a policy that was trained on
             them first ("future"; costs their scores).
+        next_drafts: each round draws its drafts anew ("start"), or goes on from what the policy
+            makes of the last round's, where that is paid more ("rewrites": FIPO's iterative stage;
+            costs the scores of drafts and rewrites, one each).
         easy_first: train on the largest margins first.
         epochs: over the preferences of a round.
         batch: preferences of an update.
@@ -51,6 +54,7 @@ class DPORewriterConfig(RewriterConfig):
     reference: Literal["round", "start"] = "round"
     rejected: Literal["round", "past"] = "round"
     chosen: Literal["round", "future"] = "round"
+    next_drafts: Literal["start", "rewrites"] = "start"
     easy_first: bool = False
     epochs: int = 1
     batch: int = 32
@@ -64,6 +68,15 @@ class DPORewriterConfig(RewriterConfig):
         if self.loss not in losses:
             raise ConfigError(
                 f"dpo_rewriter: loss must be one of {', '.join(losses)}, got {self.loss!r}"
+            )
+        if self.next_drafts not in ("start", "rewrites"):
+            raise ConfigError(
+                f"dpo_rewriter: next_drafts must be 'start' or 'rewrites', got {self.next_drafts!r}"
+            )
+        if self.next_drafts == "rewrites" and self.rejected == "past":
+            raise ConfigError(
+                "dpo_rewriter: rejected='past' takes the first round's rewrites of the same "
+                "drafts; with next_drafts='rewrites' there are none; leave one of the two out"
             )
         if self.loss in UNPAIRED and self.batch < 2:
             raise ConfigError("dpo_rewriter: kto compares the rewrites of a batch; batch >= 2")

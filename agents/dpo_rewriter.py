@@ -8,10 +8,11 @@ trains on these by direct preference optimization (Rafailov et al. 2023):
 `loss="ipo"` (Azar et al. 2024) is (... - 1 / (2 beta))^2 of the difference of the mean log ratios,
 "kto" (Ethayarajh et al. 2024) needs no pairs, "cpo", "simpo" and "orpo" no reference model.
 
-One round with `pairs="pareto"` is Question Rewriter (Chen et al. 2024); several rounds learn from
-the policy's own rewrites again and again, as FIPO's iterative stage does (Lu et al. 2024).
-`easy_first` is Curry-DPO's order (Pattnaik et al. 2024); `rejected="past"` and `chosen="future"`
-are the two halves of Temporal Self-Rewarding (Wang et al. 2025).
+One round with `pairs="pareto"` is Question Rewriter (Chen et al. 2024). `next_drafts="rewrites"` is
+FIPO's iterative stage (Lu et al. 2024): after each round the policy rewrites each draft once, and
+that is the next round's draft where it is the better one; the reward judges, where FIPO asks a
+model. `easy_first` is Curry-DPO's order (Pattnaik et al. 2024); `rejected="past"` and
+`chosen="future"` are the two halves of Temporal Self-Rewarding (Wang et al. 2025).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,6 +53,7 @@ from promptgym.search import Selection
 from promptgym.types import JSON
 
 PAIRS = "pairs.jsonl"
+_REWRITTEN = 500_000  # numbers of the samplings that make drafts; rounds count from 0
 Group = tuple[str, Rewrite | None, list[Rewrite]]  # what was asked, the draft, its rewrites
 
 
@@ -95,6 +98,7 @@ class DPORewriter(RewriterAgent):
         self._seed = seed
         self._start: Writer | None = None
         self._past: list[Group] = []
+        self._drafts: list[Prompt] = []
         self.preferences = []
 
     def _train(self, problem: Problem, selection: Selection | None, file: Path | None) -> None:
@@ -111,6 +115,9 @@ class DPORewriter(RewriterAgent):
     def _round(self, problem: Problem) -> None:
         """Sample, score, compare and train."""
         c = self.config
+        self._drafts = self._next_drafts()
+        if self.episodes.spent:
+            return
         groups = self._sample(2 * self.step)
         divergence = self._divergence(groups)
         if not self._past:
@@ -138,38 +145,58 @@ class DPORewriter(RewriterAgent):
         keep = self.step == 0 or (self.step + 1) % c.log_every == 0
         problem.events.emit("policy", **self._count(problem, row, keep=keep))
 
-    def _sample(self, number: int) -> list[Group]:
-        """Write and score rewrites of a round's drafts; what failed is left out.
-
-        Args:
-            number: of the sampling; each round has two.
-        """
+    def _next_drafts(self) -> list[Prompt]:
+        """Return the drafts of the round to come, see `next_drafts`."""
         c = self.config
-        first = self.episodes.seed + number // 2 * c.drafts
-        seeds = list(range(first, first + c.drafts))
-        episodes = self.episodes.begin(seeds)
-        asked = [str(e.observe()["text"]) for e in episodes]
-        texts = self.writer.write(
-            [text for text in asked for _ in range(c.group)],
+        if c.next_drafts == "start" or not self._drafts:
+            first = self.episodes.seed + self.step * c.drafts
+            begun = self.episodes.begin(range(first, first + c.drafts))
+            return [self.episodes.mdp.prompt(episode.state) for episode in begun]
+        last = self._drafts
+        texts = self._write(self._asked(), _REWRITTEN + self.step)
+        found = self._scored([*last, *last], [*(p.instruction for p in last), *texts])
+        return [
+            replace(old, instruction=new.text) if was and new and new.reward > was.reward else old
+            for old, was, new in zip(last, found[: len(last)], found[len(last) :], strict=True)
+        ]
+
+    def _asked(self) -> list[str]:
+        """Return what the rewriter reads for each draft."""
+        begun = self.episodes.begin(range(len(self._drafts)), self._drafts)
+        return [str(episode.observe()["text"]) for episode in begun]
+
+    def _write(self, asked: Sequence[str], number: int) -> list[str]:
+        """Return a rewrite for each text, drawn; `number` is that of the sampling."""
+        c = self.config
+        return self.writer.write(
+            asked,
             temperature=c.temperature,
             max_tokens=c.max_tokens,
             seed=1_000_003 * self._seed + number,
         )
+
+    def _sample(self, number: int) -> list[Group]:
+        """Write and score rewrites of the round's drafts; what failed is left out.
+
+        Args:
+            number: of the sampling; each round has two.
+        """
+        c, asked = self.config, self._asked()
+        texts = self._write([text for text in asked for _ in range(c.group)], number)
         drafts: dict[str, Rewrite | None] = dict.fromkeys(asked)
         if c.pairs == "pareto":
-            shown = [str(e.observe()["prompt"]) for e in episodes]
-            scored = self._scored(seeds, shown)
+            scored = self._scored(self._drafts, [p.instruction for p in self._drafts])
             drafts = dict(zip(asked, scored, strict=True))
-        found = self._scored([s for s in seeds for _ in range(c.group)], texts)
+        found = self._scored([p for p in self._drafts for _ in range(c.group)], texts)
         groups: dict[str, list[Rewrite]] = {}
         for i, rewrite in enumerate(found):
             if rewrite is not None:
                 groups.setdefault(asked[i // c.group], []).append(rewrite)
         return [(text, drafts[text], rewrites) for text, rewrites in groups.items()]
 
-    def _scored(self, seeds: Sequence[int], texts: Sequence[str]) -> list[Rewrite | None]:
-        """Return rewrites with their rewards; None for what could not be scored."""
-        transitions = self.episodes.play(seeds, texts)
+    def _scored(self, drafts: Sequence[Prompt], texts: Sequence[str]) -> list[Rewrite | None]:
+        """Return rewrites of drafts with their rewards; None for what could not be scored."""
+        transitions = self.episodes.play(range(len(drafts)), texts, drafts)
         self.episodes.spent |= any(t.info["budget_exhausted"] for t in transitions)
         return [
             None if t.truncated else Rewrite(t.info["prompt"], t.reward, t.info["score"])
@@ -284,6 +311,7 @@ class DPORewriter(RewriterAgent):
         return dict(self.writer.model.state_dict()), {
             "preferences": to_rows(self.preferences),
             "past": past,
+            "drafts": [p.to_json() for p in self._drafts],
         }
 
     def _set_state(self, tensors: Tensors, state: JSON) -> None:
@@ -295,6 +323,7 @@ class DPORewriter(RewriterAgent):
             (text, None if d is None else Rewrite(*d), [Rewrite(*r) for r in rewrites])
             for text, d, rewrites in state["past"]
         ]
+        self._drafts = [Prompt.of(p) for p in state["drafts"]]
 
 
 def _row(rewrite: Rewrite) -> list[Any]:

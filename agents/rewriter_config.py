@@ -21,8 +21,9 @@ class RewriterConfig:
         start: the drafts: "initial" (the problem's), or "manual" (the task's, drawn).
         meta_prompt: what the rewriter is asked, with a slot {prompt}; None for PRewrite's (for the
             embedded rewriter, what that was taught).
-        errors: examples that the draft's prompt gets wrong, shown to the rewriter with the answer
-            given and the right one (FIPO's optional slots), where the meta-prompt has {errors}.
+        errors: examples that the draft's prompt gets wrong, shown to the rewriter where the
+            meta-prompt has FIPO's optional slots: {responses} (with the answers given), {truths}
+            (with the right ones), or {errors} (with both).
         group: rewrites of one draft that are compared with one another.
         drafts: of one update or round.
         learning_rate: of AdamW.

@@ -19,7 +19,7 @@ from promptgym.agents.guards import Guards, concerns
 from promptgym.agents.rewriter_config import RewriterConfig
 from promptgym.agents.writer import Writer, default_meta_prompt, lora_config, rewriter_place
 from promptgym.envs.outcome import Outcome, Question, ask
-from promptgym.envs.prompt_rewrite import PromptRewrite, make
+from promptgym.envs.prompt_rewrite import MISTAKES, PromptRewrite, make
 from promptgym.envs.text import clean
 from promptgym.errors import BudgetExhausted, ConfigError, PromptGymError
 from promptgym.integrations.trl import TextEpisodes, on_main
@@ -107,10 +107,12 @@ class RewriterAgent(Agent):
         super()._check(problem)
         rewriter_place(self.config.rewriter)
         meta = self._meta_prompt()
-        if self.config.errors and meta is not None and "{errors}" not in meta:
+        slots = [f"{{{name}}}" for name in MISTAKES]
+        if self.config.errors and meta is not None and not any(slot in meta for slot in slots):
             raise ConfigError(
                 f"{self.name}: errors={self.config.errors} needs a meta-prompt with the slot "
-                f"{{errors}}, got {meta!r}; the embedded rewriter knows no such meta-prompt"
+                f"{' or '.join(slots)}, got {meta!r}; the embedded rewriter knows no such "
+                "meta-prompt"
             )
         if self.config.lora is not None:
             lora_config(self.config.lora)

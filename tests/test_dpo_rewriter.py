@@ -201,7 +201,32 @@ def test_past_and_future_choose_where_the_two_sides_come_from() -> None:
     assert {p.rejected for p in future.preferences} <= written
 
 
-@pytest.mark.parametrize("options", [{}, {"lora": LORA, "rejected": "past", "memory": False}])
+def test_the_policys_rewrites_become_the_drafts_where_they_are_paid_more() -> None:
+    shown = {"errors": 1, "meta_prompt": "<rewrite> {prompt} {truths} <instruction>"}
+    options: dict[str, Any] = {**SMALL, "rounds": 3, "margin": 0.0, **shown}
+    start = DPORewriter(**options).learn(problem(None, initial_prompt="the"), seed=0)
+    assert {p.instruction for p in start._drafts} == {"the"}
+    p = problem(None, initial_prompt="the")
+    agent = DPORewriter(**options, next_drafts="rewrites").learn(p, seed=0)
+    read = list(dict.fromkeys(pair.prompt for pair in agent.preferences))
+    drafts = [text.split(" Examples")[0].removeprefix("<rewrite> ") for text in read]
+    assert drafts[0] == "the"
+    assert len(drafts) > 1, "later rounds rewrite other drafts"
+    scores = p.score([Prompt(text) for text in drafts])
+    rewards = p.rewards(scores).tolist()
+    assert all(reward > rewards[0] for reward in rewards[1:])
+    assert {d.instruction for d in agent._drafts} <= set(drafts)
+    assert "(right:" not in "".join(read)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"lora": LORA, "rejected": "past", "memory": False},
+        {"next_drafts": "rewrites"},
+    ],
+)
 def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
@@ -284,6 +309,8 @@ def test_options_that_cannot_work_are_refused() -> None:
         ({"loss": "kto", "batch": 1}, "batch >= 2"),
         ({"loss": "sigmoidal"}, "one of sigmoid, .* kto, got 'sigmoidal'"),
         ({"round": 1}, "round"),
+        ({"next_drafts": "best"}, "'start' or 'rewrites', got 'best'"),
+        ({"next_drafts": "rewrites", "rejected": "past"}, "leave one of the two out"),
     ):
         with pytest.raises(ConfigError, match=message):
             DPORewriter(**options)

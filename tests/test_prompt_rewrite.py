@@ -122,6 +122,24 @@ def test_a_generated_answer_is_shown_as_it_was_given() -> None:
     )
 
 
+def test_responses_and_truths_are_shown_apart_or_together() -> None:
+    problem, shown = problem_for("rewrite"), {}
+    for slots in ("{errors}", "{responses}", "{truths}", "{responses}{truths}"):
+        meta = f"{slots}Instruction: {{prompt}}"
+        observation, _ = make(problem=problem, errors=1, meta_prompt=meta).reset(seed=0)
+        shown[slots] = observation["text"].splitlines()[:-1]
+    wrong = problem.score([problem.initial_prompt]).values[0]
+    example = problem.task.train[int((wrong < 1).nonzero()[0][0])]
+    other = next(name for name in problem.task.labels or () if name != example.target)
+    start = "Examples that went wrong"
+    answer = f"{start}, with the answers given: {example.input} -> {other}"
+    truth = f"{start}, with the right answers: {example.input} -> {example.target}"
+    assert shown["{errors}"] == [f"{start}: {example.input} -> {other} (right: {example.target})"]
+    assert shown["{responses}"] == [answer]
+    assert shown["{truths}"] == [truth]
+    assert shown["{responses}{truths}"] == [answer, truth]
+
+
 def test_an_episode_on_some_examples_asks_those_and_the_seed_decides_which() -> None:
     problem = problem_for("rewrite")
     env = make(problem=problem, examples=3)
