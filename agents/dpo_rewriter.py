@@ -44,8 +44,9 @@ from promptgym.agents.preferences import (
     unpaired_dataset,
 )
 from promptgym.agents.rewriting import RewriterAgent, training_arguments
-from promptgym.agents.writer import Writer, lora_config, quiet
-from promptgym.errors import ConfigError
+from promptgym.agents.trial import named
+from promptgym.agents.writer import EMBEDDED, Writer, lora_config, quiet
+from promptgym.llms.tiny import REWRITE_TEMPLATE
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.runs.folder import write_text
@@ -78,13 +79,7 @@ class DPORewriter(RewriterAgent):
         super().__init__()
         self.config = configured(self.name, PRESETS, preset, options)
         self.preferences = []
-        self._seed = 0
-
-    def _check(self, problem: Problem) -> None:
-        """Refuse what TRL does not take."""
-        super()._check(problem)
-        with quiet():
-            self._arguments("", 0)
+        self._seed = self.step = 0
 
     def _prepare(self, problem: Problem, selection: Selection | None, seed: int) -> None:
         """Make everything anew."""
@@ -235,8 +230,15 @@ class DPORewriter(RewriterAgent):
             data = preference_dataset(pairs, chat=chat)
         if not len(data):
             return {"loss": None, "grad_norm": None, "accuracy": None}
+        reference = None
+        if loss_named(c.loss).reference and (c.lora is None or c.reference == "start"):
+            # TRL would load it anew, which is the start; a copy of the policy would share with it.
+            reference = Writer.load(c.rewriter, c.rewriter_options).model
+            if c.reference == "round":
+                reference.load_state_dict(self.writer.model.state_dict())
         with quiet(), tempfile.TemporaryDirectory() as nowhere:
-            trainer = self._trainer(data, nowhere)
+            args = self._arguments(output_dir=nowhere)
+            trainer = self._trainer(data, args, self.writer, reference)
             trainer.train()
         model = trainer.accelerator.unwrap_model(trainer.model)
         if "ref" in getattr(model, "peft_config", {}):
@@ -244,26 +246,34 @@ class DPORewriter(RewriterAgent):
         self.writer.model = model.eval()
         return _means(trainer.state.log_history)
 
-    def _trainer(self, data: Dataset, folder: str) -> Any:
-        """Return TRL's trainer for a round."""
-        c, loss = self.config, loss_named(self.config.loss)
-        reference = None
-        if loss.reference and (c.lora is None or c.reference == "start"):
-            # TRL would load it anew, which is the start; a copy of the policy would share with it.
-            reference = Writer.load(c.rewriter, c.rewriter_options).model
-            if c.reference == "round":
-                reference.load_state_dict(self.writer.model.state_dict())
-        trainer = loss.trainer(
-            model=self.writer.model,
-            **({"ref_model": reference} if loss.reference else {}),
-            args=self._arguments(folder, self.step),
-            train_dataset=data,
-            processing_class=self.writer.tokenizer,
-        )
+    def _trainer(self, data: Dataset, args: Any, writer: Writer, reference: Any) -> Any:
+        """Return TRL's trainer of a writer."""
+        loss = loss_named(self.config.loss)
+        with named("dpo_rewriter: trainer", self.config.trainer):
+            trainer = loss.trainer(
+                model=writer.model,
+                **({"ref_model": reference} if loss.reference else {}),
+                args=args,
+                train_dataset=data,
+                processing_class=writer.tokenizer,
+            )
         trainer.remove_callback(PrinterCallback)
         return trainer
 
-    def _arguments(self, folder: str, number: int) -> Any:
+    def _try_update(self) -> None:
+        """Train the embedded rewriter once by TRL's configuration; nothing of it is kept."""
+        text = REWRITE_TEMPLATE.format(prompt="be brief")
+        good, bad = Rewrite("say yes or no", 1.0, 1.0), Rewrite("be exact", 0.0, 0.0)
+        if self.config.loss in UNPAIRED:
+            data = unpaired_dataset([(text, [good, bad])] * self.config.batch)
+        else:
+            data = preference_dataset([Pair(text, good.text, bad.text, 1.0)] * self.config.batch)
+        writer, reference = Writer.load(EMBEDDED), Writer.load(EMBEDDED).model
+        with tempfile.TemporaryDirectory() as nowhere:
+            args = self._arguments(output_dir=nowhere, max_steps=1)
+            self._trainer(data, args, writer, reference).train()
+
+    def _arguments(self, **changes: Any) -> Any:
         """Return TRL's configuration.
 
         Raises:
@@ -271,8 +281,8 @@ class DPORewriter(RewriterAgent):
         """
         c, loss = self.config, loss_named(self.config.loss)
         arguments: JSON = {
-            **training_arguments(c.learning_rate, self._seed + number),
-            "output_dir": folder,
+            **training_arguments(c.learning_rate, self._seed + self.step),
+            "output_dir": "",
             "num_train_epochs": c.epochs,
             "per_device_train_batch_size": c.batch,
             "beta": loss.beta if c.beta is None else c.beta,
@@ -282,10 +292,8 @@ class DPORewriter(RewriterAgent):
         }
         if c.easy_first:
             arguments["train_sampling_strategy"] = "sequential"
-        try:
-            return loss.config(**{**arguments, **c.trainer})
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"dpo_rewriter: {loss.config.__name__}: {error}") from None
+        with named(f"dpo_rewriter: {loss.config.__name__}: trainer", c.trainer):
+            return loss.config(**{**arguments, **c.trainer, **changes})
 
     def _divergence(self, groups: list[Group], most: int = 32) -> float | None:
         """Return an estimate of the policy's KL from the first model, nats a token.

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
@@ -36,9 +37,11 @@ from promptgym.agents.collapse import batch_statistics
 from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, check_ranges
 from promptgym.agents.rewriter_config import CHAT, RewriterConfig
 from promptgym.agents.rewriting import RewriterAgent, training_arguments
-from promptgym.agents.writer import lora_config, quiet
+from promptgym.agents.trial import named
+from promptgym.agents.writer import EMBEDDED, Writer, lora_config, quiet
 from promptgym.errors import ConfigError
 from promptgym.integrations.trl import on_main
+from promptgym.llms.tiny import REWRITE_TEMPLATE
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.search import Selection
@@ -118,12 +121,6 @@ class PRewrite(RewriterAgent):
         self.config = configured(self.name, PRESETS, preset, options)
         self._seed, self._saved = 0, ""
 
-    def _check(self, problem: Problem) -> None:
-        """Refuse what TRL does not take, and batches that these processes cannot divide."""
-        super()._check(problem)
-        with quiet():
-            self._arguments()
-
     def _rows(self) -> int:
         """Return the drafts of all steps, in order."""
         return self.config.steps * self.config.drafts
@@ -144,7 +141,9 @@ class PRewrite(RewriterAgent):
             args.output_dir, args.save_strategy, resume, left = on_main(
                 lambda _: (place, SaveStrategy(saves), resume, self.config.steps - self.step), []
             )
-            trainer = self._trainer(args)
+            trainer = self._trainer(
+                args, self.writer, self.config.lora, **self.episodes.single_turn()
+            )
             trainer.add_callback(_Progress(partial(self._updated, problem), file, self))
             if left:
                 trainer.train(resume_from_checkpoint=resume)
@@ -180,11 +179,12 @@ class PRewrite(RewriterAgent):
             )
         return each, total // (each * processes)
 
-    def _arguments(self) -> Any:
+    def _arguments(self, **changes: Any) -> Any:
         """Return TRL's configuration.
 
         Raises:
-            ConfigError: for an argument that TRL does not have, or refuses.
+            ConfigError: for an argument that TRL does not have, or refuses, and for batches that
+                these processes cannot divide.
         """
         from trl import GRPOConfig, RLOOConfig
 
@@ -207,26 +207,40 @@ class PRewrite(RewriterAgent):
         kind = GRPOConfig if c.algorithm == "grpo" else RLOOConfig
         if c.algorithm == "grpo":
             arguments["loss_type"] = "grpo"  # the mean over a rewrite's tokens, then over rewrites
-        try:
-            return kind(**{**arguments, **c.trainer})
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"prewrite: {kind.__name__}: {error}") from None
+        with named(f"prewrite: {kind.__name__}: trainer", c.trainer):
+            return kind(**{**arguments, **c.trainer, **changes})
 
-    def _trainer(self, args: Any) -> Any:
-        """Return TRL's trainer."""
+    def _trainer(self, args: Any, writer: Writer, lora: JSON | None = None, **data: Any) -> Any:
+        """Return TRL's trainer, of a writer on what `single_turn` gives."""
         from trl import GRPOTrainer, RLOOTrainer
 
         kind = GRPOTrainer if self.config.algorithm == "grpo" else RLOOTrainer
-        lora = self.config.lora
-        trainer = kind(
-            model=self.writer.model,
-            processing_class=self.writer.tokenizer,
-            args=args,
-            peft_config=None if lora is None else lora_config(lora),
-            **self.episodes.single_turn(),
-        )
+        with named("prewrite: trainer", self.config.trainer):
+            trainer = kind(
+                model=writer.model,
+                processing_class=writer.tokenizer,
+                args=args,
+                peft_config=None if lora is None else lora_config(lora),
+                **data,
+            )
         trainer.remove_callback(PrinterCallback)
         return trainer
+
+    def _try_update(self) -> None:
+        """Train the embedded rewriter once by TRL's configuration; nothing of it is kept."""
+        short = {"max_steps": 1, "max_completion_length": 2, "use_vllm": False}
+        with tempfile.TemporaryDirectory() as nowhere:
+            args = self._arguments(**short, output_dir=nowhere, save_strategy="no")
+            rows = [{"prompt": REWRITE_TEMPLATE.format(prompt="be brief")}]
+            trainer = self._trainer(
+                args,
+                Writer.load(EMBEDDED),
+                reward_funcs=lambda completions, **_: [
+                    float(i % 2) for i in range(len(completions))
+                ],
+                train_dataset=Dataset.from_list(rows * self.config.group * self.config.drafts),
+            )
+            trainer.train()
 
     def _get_state(self) -> tuple[Tensors, JSON]:
         """Return which of the trainer's checkpoints this is."""

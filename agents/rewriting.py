@@ -7,6 +7,7 @@ samples of which dev chooses), its guards and its files.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -17,7 +18,8 @@ import torch
 from promptgym.agents.agent import SAMPLES, Agent, check_draws
 from promptgym.agents.guards import Guards, concerns
 from promptgym.agents.rewriter_config import RewriterConfig
-from promptgym.agents.writer import Writer, default_meta_prompt, lora_config, rewriter_place
+from promptgym.agents.trial import try_lora, try_trainer
+from promptgym.agents.writer import Writer, default_meta_prompt, quiet, rewriter_place
 from promptgym.envs.outcome import Outcome, Question, ask
 from promptgym.envs.prompt_rewrite import MISTAKES, PromptRewrite, make
 from promptgym.envs.text import clean
@@ -51,6 +53,7 @@ class RewriterAgent(Agent):
         self._writer: Writer | None = None
         self._about: JSON = {}
         self._named: dict[str, Prompt] = {}
+        self._tried = False
 
     @property
     def writer(self) -> Writer:
@@ -114,13 +117,33 @@ class RewriterAgent(Agent):
                 f"{' or '.join(slots)}, got {meta!r}; the embedded rewriter knows no such "
                 "meta-prompt"
             )
-        if self.config.lora is not None:
-            lora_config(self.config.lora)
+        if not self._tried:
+            c = self.config
+            if c.lora is not None:
+                try_lora(self.name, c.rewriter, c.rewriter_options, c.lora)
+            with quiet():
+                try_trainer(self.name, self._arguments(), c.trainer, self._try_update)
+            self._tried = True
 
     def _meta_prompt(self) -> str | None:
         """Return how the rewriter is asked; None for the environment's own meta-prompt."""
         given = self.config.meta_prompt
         return default_meta_prompt(self.config.rewriter) if given is None else given
+
+    @abstractmethod
+    def _arguments(self, **changes: Any) -> Any:
+        """Return TRL's configuration.
+
+        Args:
+            changes: what differs from the agent's own settings.
+
+        Raises:
+            ConfigError: for an argument that TRL does not have, or refuses.
+        """
+
+    @abstractmethod
+    def _try_update(self) -> None:
+        """Train the embedded rewriter once by TRL's configuration; nothing of it is kept."""
 
     def _rows(self) -> int:
         """Return how many rows of the dataset of drafts training reads."""

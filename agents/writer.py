@@ -49,11 +49,11 @@ class Writer:
             ConfigError: for another spec.
             ModelError: if it cannot be loaded.
         """
-        place = rewriter_place(spec)
+        place, given = rewriter_place(spec), f" with {dict(options)}" if options else ""
         try:
             tokenizer, model = _tokenizer(place), _model(place, options or {})
-        except (OSError, ValueError) as error:
-            raise ModelError(f"the rewriter {spec!r} cannot be loaded: {error}") from None
+        except (OSError, ValueError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+            raise ModelError(f"the rewriter {spec!r} cannot be loaded{given}: {error}") from error
         chat = spec != EMBEDDED and bool(getattr(tokenizer, "chat_template", None))
         return cls(model, tokenizer, chat=chat)
 
@@ -190,15 +190,15 @@ def lora_config(options: Mapping[str, Any]) -> Any:
     """Return peft's configuration of low-rank adapters.
 
     Raises:
-        ConfigError: without peft, or for an option that it does not have.
+        ConfigError: without peft, or for an option that it refuses.
     """
     _peft()
     from peft import LoraConfig
 
     try:
         return LoraConfig(**{"task_type": "CAUSAL_LM", **options})
-    except TypeError as error:
-        raise ConfigError(f"lora: {error}") from None
+    except (TypeError, ValueError, AttributeError, ImportError) as error:
+        raise ConfigError(f"lora={dict(options)!r} is refused: {error}") from None
 
 
 def _tokenizer(place: str) -> Any:

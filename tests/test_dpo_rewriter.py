@@ -319,13 +319,22 @@ def test_options_that_cannot_work_are_refused() -> None:
         ({"trainer": {"betta": 1}, "loss": "kto"}, "KTOConfig"),
         ({"trainer": {"betta": 1}, "loss": "simpo"}, "CPOConfig"),
         ({"rewriter": "tiny"}, "hf:NAME_OR_FOLDER"),
+        # What TRL says only when it makes its trainer, or in its first update.
+        ({"trainer": {"loss_type": ["sigmoidal"]}}, "trainer=.*sigmoidal"),
+        ({"trainer": {"f_divergence_type": "js"}}, "trainer=.*'js'.* is refused"),
+        ({"trainer": {"precompute_ref_batch_size": 2, "optim_args": "x"}}, "optim_args"),
+        ({"lora": {"r": 4, "target_modules": ["nothing"]}}, r"lora=.*\['nothing'\].* is refused"),
     ):
+        if "lora" in options:
+            pytest.importorskip("peft")
+        p = problem()
         with pytest.raises(ConfigError, match=message):
-            DPORewriter(**{**SMALL, **options}).check(problem())
-    simpo = DPORewriter(loss="simpo")._arguments("", 0)
+            DPORewriter(**{**SMALL, **options}).check(p)
+        assert p.ledger.queries == 0
+    simpo = DPORewriter(loss="simpo")._arguments()
     assert (simpo.beta, simpo.simpo_gamma) == (2.0, 1.0)
-    assert DPORewriter(loss="simpo", beta=0.5)._arguments("", 0).beta == 0.5
-    assert DPORewriter()._arguments("", 0).beta == 0.1
+    assert DPORewriter(loss="simpo", beta=0.5)._arguments().beta == 0.5
+    assert DPORewriter()._arguments().beta == 0.1
     assert PRESETS["question_rewriter"].pairs == "pareto"
     assert PRESETS["question_rewriter"].rounds == 1
 

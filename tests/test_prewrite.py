@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from promptgym.agents.guards import Guards, concerns
 from promptgym.agents.prewrite import PRESETS, PRewrite, PRewriteConfig
 from promptgym.agents.writer import Writer
-from promptgym.errors import ConfigError, PromptGymError
+from promptgym.errors import ConfigError, ModelError, PromptGymError
 from promptgym.evaluation.experiment import Experiment, run_experiment
 from promptgym.llms.tiny import weights_path
 from promptgym.problem import Problem
@@ -226,9 +227,27 @@ def test_options_that_cannot_work_are_refused() -> None:
         ({"lora": {"rank": 4}}, "rank"),
         ({"errors": 2}, "meta-prompt with the slot {errors}"),
         ({"errors": 2, "meta_prompt": "better: {prompt}"}, "got 'better: {prompt}'"),
+        ({"lora": {"r": -1}}, r"lora=\{'r': -1\} is refused: .*positive"),
+        ({"lora": {"target_modules": ["nothing"]}}, "lora=.* is refused: .*nothing.* not found"),
+        # What TRL says only when it makes its trainer, or in its first update.
+        ({"trainer": {"loss_type": "grpoo"}}, "trainer={'loss_type': 'grpoo'} is refused: .*grpoo"),
+        ({"trainer": {"reward_weights": [1.0, 2.0]}}, "trainer=.*reward_weights.* is refused"),
+        ({"trainer": {"use_vllm": True, "vllm_mode": "far"}}, "vllm_mode must be one of .* 'far'"),
+        ({"trainer": {"use_vllm": True, "vllm_gpu_memory_utilization": 2}}, "at most 1, got 2"),
     ):
+        if "lora" in options:
+            pytest.importorskip("peft")
+        p = problem()
         with pytest.raises(ConfigError, match=message):
-            PRewrite(**{**SMALL, **options}).check(problem())
+            PRewrite(**{**SMALL, **options}).check(p)
+        assert p.ledger.queries == 0
+    if find_spec("vllm") is None:
+        with pytest.raises(ConfigError, match=r"use_vllm=True needs vLLM.*promptgym\[vllm\]"):
+            PRewrite(trainer={"use_vllm": True}).check(problem(None))
+    for options in ({"dtype": "float33"}, {"nonsense": 1}):
+        with pytest.raises(ModelError, match=f"cannot be loaded with {options}"):
+            PRewrite(rewriter_options=options).learn(problem(None))
+    PRewrite(**SMALL, trainer={"weight_decay": 0.1}).check(problem())
     with pytest.raises(PromptGymError, match="no policy yet"):
         PRewrite().predict()
     with pytest.raises(PromptGymError, match="at least 1, got -1"):
