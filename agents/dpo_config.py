@@ -37,7 +37,8 @@ class DPORewriterConfig(RewriterConfig):
         easy_first: train on the largest margins first.
         epochs: over the preferences of a round.
         batch: preferences of an update.
-        trainer: further arguments of TRL's DPOConfig or KTOConfig; they win over all of these.
+        trainer: further arguments of TRL's DPOConfig or KTOConfig; they win over all of these, see
+            `RewriterConfig`.
     """
 
     agent: ClassVar[str] = "dpo_rewriter"

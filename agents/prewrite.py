@@ -35,7 +35,7 @@ from promptgym.agents.agent import configured
 from promptgym.agents.checkpoint import Tensors
 from promptgym.agents.collapse import batch_statistics
 from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, check_ranges
-from promptgym.agents.rewriter_config import CHAT, RewriterConfig
+from promptgym.agents.rewriter_config import CHAT, OWNED, RewriterConfig
 from promptgym.agents.rewriting import RewriterAgent, training_arguments
 from promptgym.agents.trial import named
 from promptgym.agents.writer import EMBEDDED, Writer, lora_config, quiet
@@ -66,11 +66,15 @@ class PRewriteConfig(RewriterConfig):
             (benchmarks/RESULTS.md).
         micro_batch: rewrites of one backward pass and process; None for all.
         trainer: further arguments of TRL's GRPOConfig or RLOOConfig, e.g. `{"use_vllm": true}`;
-            they win over all of these.
+            they win over all of these, see `RewriterConfig`.
     """
 
     agent: ClassVar[str] = "prewrite"
     counts: ClassVar[tuple[str, ...]] = ("steps",)
+    owned: ClassVar[dict[str, str]] = {
+        **OWNED,
+        **dict.fromkeys(("max_steps", "num_train_epochs"), "steps"),
+    }
 
     algorithm: Literal["grpo", "rloo"] = "grpo"
     steps: int = 120

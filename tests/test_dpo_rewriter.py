@@ -309,6 +309,7 @@ def test_options_that_cannot_work_are_refused() -> None:
         ({"loss": "kto", "batch": 1}, "batch >= 2"),
         ({"loss": "sigmoidal"}, "one of sigmoid, .* kto, got 'sigmoidal'"),
         ({"round": 1}, "round"),
+        ({"trainer": {"output_dir": "x"}}, "dpo_rewriter: trainer cannot set output_dir"),
         ({"next_drafts": "best"}, "'start' or 'rewrites', got 'best'"),
         ({"next_drafts": "rewrites", "rejected": "past"}, "leave one of the two out"),
     ):

@@ -216,6 +216,10 @@ def test_options_that_cannot_work_are_refused() -> None:
         ({"steps": 0}, "steps"),
         ({"kl": -1.0}, "kl"),
         ({"steppes": 1}, "steppes"),
+        ({"trainer": {"output_dir": "x"}}, "cannot set output_dir .got 'x'.; use the run folder"),
+        ({"trainer": {"save_strategy": "no"}}, "cannot set save_strategy .*checkpoint_every"),
+        ({"trainer": {"logging_steps": 5}}, "cannot set logging_steps .*log_every"),
+        ({"trainer": {"max_steps": 5}}, "cannot set max_steps .*use steps"),
     ):
         with pytest.raises(ConfigError, match=message):
             PRewrite(**options)
