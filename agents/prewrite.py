@@ -32,7 +32,7 @@ from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
 from promptgym.agents.agent import configured
-from promptgym.agents.checkpoint import Tensors
+from promptgym.agents.checkpoint import Tensors, check_trainer_folder
 from promptgym.agents.collapse import batch_statistics
 from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, check_ranges
 from promptgym.agents.rewriter_config import CHAT, OWNED, RewriterConfig
@@ -141,20 +141,31 @@ class PRewrite(RewriterAgent):
             place = nowhere if file is None else str(file.parent / f"{self.name}-trainer")
             resume = f"{place}/{self._saved}" if self._saved else None
             saves = "no" if file is None else "steps"
+
+            def begin(_: object) -> tuple[str, SaveStrategy, str | None, int]:
+                if resume is not None:
+                    self._check_saved(Path(resume), file)
+                return place, SaveStrategy(saves), resume, self.config.steps - self.step
+
             # Where the main process keeps its checkpoints and goes on from, all processes do.
-            args.output_dir, args.save_strategy, resume, left = on_main(
-                lambda _: (place, SaveStrategy(saves), resume, self.config.steps - self.step), []
-            )
+            args.output_dir, args.save_strategy, last, left = on_main(begin, [])
             trainer = self._trainer(
                 args, self.writer, self.config.lora, **self.episodes.single_turn()
             )
             trainer.add_callback(_Progress(partial(self._updated, problem), file, self))
             if left:
-                trainer.train(resume_from_checkpoint=resume)
-            elif resume is not None:
-                trainer._load_from_checkpoint(resume)
+                trainer.train(resume_from_checkpoint=last)
+            elif last is not None:
+                trainer._load_from_checkpoint(last)
             self.writer.model = trainer.accelerator.unwrap_model(trainer.model)
         self.writer.model.eval()
+
+    def _check_saved(self, folder: Path, file: Path | None) -> None:
+        """Refuse a trainer's checkpoint that training cannot go on from."""
+        sharded = any(self.config.trainer.get(name) for name in ("deepspeed", "fsdp"))
+        needed = ("trainer_state.json", *(() if sharded else ("optimizer.pt", "scheduler.pt")))
+        remedy = f"put it back, or remove {file}: the run then trains anew on its journal's scores"
+        check_trainer_folder(folder, needed, remedy)
 
     def _updated(self, problem: Problem, logs: JSON) -> None:
         """Log an update: TRL's numbers, the batch's, and what may be wrong with its prompts."""

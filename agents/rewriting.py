@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from promptgym.agents.agent import SAMPLES, Agent, check_draws
+from promptgym.agents.checkpoint import ABOUT, TRAIN_AGAIN, of_this_version, read_about
 from promptgym.agents.guards import Guards, concerns
 from promptgym.agents.rewriter_config import RewriterConfig
 from promptgym.agents.trial import try_lora, try_trainer
@@ -95,12 +96,14 @@ class RewriterAgent(Agent):
         """Return an agent with a saved policy, ready to `predict`.
 
         Raises:
-            ConfigError: if the folder holds the policy of another agent, or none.
+            ConfigError: if the folder holds the policy of another agent or version, or none.
         """
-        agent = cls()
-        agent._writer, about = Writer.read(Path(folder), cls.name)
-        agent.config = type(agent.config)(**about["options"])
-        agent._about = {key: about[key] for key in ("text", "draft", "characters")}
+        agent, place = cls(), Path(folder)
+        with of_this_version(place / ABOUT, TRAIN_AGAIN):
+            about = read_about(place, cls.name)
+            agent.config = type(agent.config)(**about["options"])
+            agent._about = {key: about[key] for key in ("text", "draft", "characters")}
+        agent._writer = Writer.read(place, about)
         return agent
 
     # -- the parts of a run -----------------------------------------------------------------------

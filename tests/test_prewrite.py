@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -204,9 +205,41 @@ def test_a_saved_policy_writes_the_same_and_nothing_is_pickled(
     (tmp_path / "policy.json").write_text(json.dumps({**about, "agent": "rlprompt"}))
     with pytest.raises(ConfigError, match="rlprompt"):
         PRewrite.load(tmp_path)
-    (tmp_path / "policy.json").write_text(json.dumps({"agent": "prewrite"}))
-    with pytest.raises(ConfigError, match="damaged"):
-        PRewrite.load(tmp_path)
+    options = about["options"]
+    for changed in (
+        {"agent": "prewrite"},
+        {**about, "options": {**options, "no_more": 1}},
+        {k: v for k, v in about.items() if k != "text"},
+    ):
+        (tmp_path / "policy.json").write_text(json.dumps(changed))
+        with pytest.raises(ConfigError, match=r"policy.json was written by another version"):
+            PRewrite.load(tmp_path)
+
+
+def test_a_checkpoint_of_the_trainer_that_is_cut_or_gone_is_named(tmp_path: Path) -> None:
+    options = {**SMALL, "checkpoint_every": 2, "steps": 2}
+    PRewrite(**options).learn(problem(), seed=0, checkpoint_dir=tmp_path)
+    saved = tmp_path / "prewrite-trainer" / "checkpoint-2"
+    for name in ("optimizer.pt", "model.safetensors", "trainer_state.json"):
+        whole = (saved / name).read_bytes()
+        for content in (whole[: len(whole) // 2], None):
+            if content is None:
+                (saved / name).unlink()
+            else:
+                (saved / name).write_bytes(content)
+            with pytest.raises(ConfigError, match=r"checkpoint-2 is missing or damaged .*remove"):
+                PRewrite(**options).learn(problem(), checkpoint_dir=tmp_path, resume=True)
+        (saved / name).write_bytes(whole)
+    shutil.rmtree(saved)
+    with pytest.raises(ConfigError, match=r"there is no trainer_state\.json") as told:
+        PRewrite(**options).learn(problem(), checkpoint_dir=tmp_path, resume=True)
+    assert str(tmp_path / "prewrite.safetensors") in str(told.value)
+    (tmp_path / "prewrite.safetensors").unlink()  # the remedy that it names
+    model = TransparentModel(WORDS)
+    again = PRewrite(**options)
+    again.learn(problem(model=model), checkpoint_dir=tmp_path, resume=True)
+    assert again.step == 2
+    assert model.calls == 0
 
 
 def test_options_that_cannot_work_are_refused() -> None:
