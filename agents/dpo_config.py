@@ -27,6 +27,8 @@ class DPORewriterConfig(RewriterConfig):
         beta: weight of the pull to the reference; of the log odds in "orpo", and the factor of the
             log-likelihoods in "cpo" and "simpo". None is 0.1 (Question Rewriter, TRL), 2.0 in
             "simpo".
+        balance: of "kto": the weight of all desirable rewrites of a round over that of all others;
+            its paper has 1 to 4/3 (equation 8). None weighs each rewrite alike.
         reference: the policy as the round began, or as training did ("start").
         rejected: the worse ones are this round's rewrites, or those of the first round ("past").
         chosen: the better ones are this round's rewrites, or those of a policy that was trained on
@@ -52,6 +54,7 @@ class DPORewriterConfig(RewriterConfig):
     most: int = 512
     loss: str = "sigmoid"
     beta: float | None = None
+    balance: float | None = 1.0
     reference: Literal["round", "start"] = "round"
     rejected: Literal["round", "past"] = "round"
     chosen: Literal["round", "future"] = "round"
@@ -63,8 +66,7 @@ class DPORewriterConfig(RewriterConfig):
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
         super().__post_init__()
-        given = () if self.beta is None else ("beta",)
-        check_ranges(self.agent, self, {POSITIVE: given, NOT_NEGATIVE: ("margin",)})
+        check_ranges(self.agent, self, {POSITIVE: ("beta", "balance"), NOT_NEGATIVE: ("margin",)})
         losses = (*OF_PAIRS, *WITHOUT_REFERENCE, *UNPAIRED)
         if self.loss not in losses:
             raise ConfigError(

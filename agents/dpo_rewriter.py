@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,15 +36,18 @@ from promptgym.agents.collapse import batch_statistics
 from promptgym.agents.dpo_config import PRESETS, DPORewriterConfig
 from promptgym.agents.preference_losses import UNPAIRED, loss_named
 from promptgym.agents.preferences import (
+    Judged,
     Pair,
     Rewrite,
+    counts_of,
+    dataset_of,
     drawn,
+    judged,
+    kto_weights,
     pairs_of,
-    preference_dataset,
     to_rows,
-    unpaired_dataset,
 )
-from promptgym.agents.rewriting import RewriterAgent, training_arguments
+from promptgym.agents.rewriting import RewriterAgent, lost, training_arguments
 from promptgym.agents.trial import named
 from promptgym.agents.writer import EMBEDDED, Writer, lora_config, quiet
 from promptgym.llms.tiny import REWRITE_TEMPLATE
@@ -53,7 +57,7 @@ from promptgym.runs.folder import write_text
 from promptgym.search import Selection
 from promptgym.types import JSON
 
-PAIRS = "pairs.jsonl"
+PAIRS, JUDGED = "pairs.jsonl", "judged.jsonl"
 _REWRITTEN = 500_000  # numbers of the samplings that make drafts; rounds count from 0
 Group = tuple[str, Rewrite | None, list[Rewrite]]  # what was asked, the draft, its rewrites
 
@@ -62,13 +66,14 @@ class DPORewriter(RewriterAgent):
     """The DPO rewriter as an agent: `learn`, `predict`, `save`, `load`, `optimize`.
 
     Attributes:
-        preferences: the pairs of all rounds so far; `preference_dataset` makes a dataset of them.
+        preferences: what all rounds so far trained on: pairs (`preference_dataset` makes a dataset
+            of them), or in "kto" judged rewrites.
     """
 
     name: ClassVar[str] = "dpo_rewriter"
     title: ClassVar[str] = "DPO"
     config: DPORewriterConfig
-    preferences: list[Pair]
+    preferences: list[Pair | Judged]
 
     def __init__(self, preset: str = "default", **options: Any) -> None:
         """Take a preset and what is to differ from it.
@@ -102,7 +107,8 @@ class DPORewriter(RewriterAgent):
             self._round(problem)
             if file is not None:
                 rows = [json.dumps(row) for row in to_rows(self.preferences)]
-                write_text(file.parent / PAIRS, "".join(f"{row}\n" for row in rows))
+                name = JUDGED if self.config.loss in UNPAIRED else PAIRS
+                write_text(file.parent / name, "".join(f"{row}\n" for row in rows))
             if not self.episodes.spent:
                 # A round that the budget cut short is done again, from the checkpoint before it.
                 self._checkpoint_if_due(file)
@@ -110,6 +116,7 @@ class DPORewriter(RewriterAgent):
     def _round(self, problem: Problem) -> None:
         """Sample, score, compare and train."""
         c = self.config
+        self._lost = Counter[str]()
         self._drafts = self._next_drafts()
         if self.episodes.spent:
             return
@@ -120,23 +127,25 @@ class DPORewriter(RewriterAgent):
         better = groups
         if c.chosen == "future" and not self.episodes.spent:
             state = {name: t.clone() for name, t in self.writer.model.state_dict().items()}
-            self._fit(groups, self._compared(groups, groups, 2 * self.step))
+            self._fit(self._compared(groups, groups, 2 * self.step))
             better = self._sample(2 * self.step + 1)
             self.writer.model.load_state_dict(state)
-        pairs = self._compared(better, groups, 2 * self.step + 1)
-        self.preferences += pairs
-        if not pairs and c.loss not in UNPAIRED:
+        found = self._compared(better, groups, 2 * self.step + 1)
+        self.preferences += found
+        if not found:
             how = "a smaller margin" if c.pairs == "margin" else "pairs='margin'"
+            how = "a larger group" if c.loss in UNPAIRED else how
             message = f"round {self.step + 1}: the scores make no preferences; try {how}"
             problem.events.emit("warning", message=message)
-        trained = self._fit(groups, pairs)
+        trained = self._fit(found)
         rewrites = [r for _, _, group in groups for r in group]
         words = [r.text.split() for r in rewrites]
         rewards = np.array([r.reward for r in rewrites])
-        row: JSON = {"pairs": len(pairs), **trained, "kl": divergence}
+        row: JSON = {**counts_of(found, paired=c.loss not in UNPAIRED), **trained, "kl": divergence}
         if rewrites:
             row |= {**batch_statistics(words, rewards, float("nan")), "entropy": None}
             row |= self.guards.statistics([Prompt(r.text) for r in rewrites])
+        row |= self._lost
         keep = self.step == 0 or (self.step + 1) % c.log_every == 0
         problem.events.emit("policy", **self._count(problem, row, keep=keep))
 
@@ -193,18 +202,23 @@ class DPORewriter(RewriterAgent):
         """Return rewrites of drafts with their rewards; None for what could not be scored."""
         transitions = self.episodes.play(range(len(drafts)), texts, drafts)
         self.episodes.spent |= any(t.info["budget_exhausted"] for t in transitions)
+        self._lost.update(lost(transitions))
         return [
             None if t.truncated else Rewrite(t.info["prompt"], t.reward, t.info["score"])
             for t in transitions
         ]
 
-    def _compared(self, good: list[Group], bad: list[Group], number: int) -> list[Pair]:
-        """Return preferences of groups, by the rule."""
+    def _compared(self, good: list[Group], bad: list[Group], number: int) -> list[Pair | Judged]:
+        """Return preferences of groups, by the rule; in losses without pairs, of `good` alone."""
         c = self.config
+        rng = np.random.default_rng([self._seed, number])
+        if c.loss in UNPAIRED:
+            return drawn(
+                [row for text, _, group in good for row in judged(text, group)], c.most, rng
+            )
         if c.rejected == "past":
             bad = self._past
         worse = {text: rewrites for text, _, rewrites in bad}
-        rng = np.random.default_rng([self._seed, number])
         found = [
             pair
             for text, draft, rewrites in good
@@ -219,17 +233,14 @@ class DPORewriter(RewriterAgent):
             )
         ]
         found = drawn(found, c.most, rng)
-        return sorted(found, key=lambda p: -p.margin) if c.easy_first else found
+        return list(sorted(found, key=lambda p: -p.margin) if c.easy_first else found)
 
-    def _fit(self, groups: list[Group], pairs: list[Pair]) -> JSON:
+    def _fit(self, preferences: Sequence[Pair | Judged]) -> JSON:
         """Let TRL train on a round's preferences; return its figures."""
         c, chat = self.config, self.writer.chat
-        if c.loss in UNPAIRED:
-            data = unpaired_dataset([(text, rs) for text, _, rs in groups], chat=chat)
-        else:
-            data = preference_dataset(pairs, chat=chat)
-        if not len(data):
+        if not preferences:
             return {"loss": None, "grad_norm": None, "accuracy": None}
+        data = dataset_of(preferences, chat=chat)
         reference = None
         if loss_named(c.loss).reference and (c.lora is None or c.reference == "start"):
             # TRL would load it anew, which is the start; a copy of the policy would share with it.
@@ -237,7 +248,10 @@ class DPORewriter(RewriterAgent):
             if c.reference == "round":
                 reference.load_state_dict(self.writer.model.state_dict())
         with quiet(), tempfile.TemporaryDirectory() as nowhere:
-            args = self._arguments(output_dir=nowhere)
+            rows = [row for row in preferences if isinstance(row, Judged)]
+            weights = kto_weights(rows, c.balance) if rows and c.balance is not None else {}
+            mine = {name: value for name, value in weights.items() if name not in c.trainer}
+            args = self._arguments(output_dir=nowhere, **mine)
             trainer = self._trainer(data, args, self.writer, reference)
             trainer.train()
         model = trainer.accelerator.unwrap_model(trainer.model)
@@ -263,11 +277,11 @@ class DPORewriter(RewriterAgent):
     def _try_update(self) -> None:
         """Train the embedded rewriter once by TRL's configuration; nothing of it is kept."""
         text = REWRITE_TEMPLATE.format(prompt="be brief")
-        good, bad = Rewrite("say yes or no", 1.0, 1.0), Rewrite("be exact", 0.0, 0.0)
+        good, bad = "say yes or no", "be exact"
+        rows: list[Pair | Judged] = [Pair(text, good, bad, 1.0)]
         if self.config.loss in UNPAIRED:
-            data = unpaired_dataset([(text, [good, bad])] * self.config.batch)
-        else:
-            data = preference_dataset([Pair(text, good.text, bad.text, 1.0)] * self.config.batch)
+            rows = [Judged(text, good, label=True), Judged(text, bad, label=False)]
+        data = dataset_of(rows * self.config.batch, chat=False)
         writer, reference = Writer.load(EMBEDDED), Writer.load(EMBEDDED).model
         with tempfile.TemporaryDirectory() as nowhere:
             args = self._arguments(output_dir=nowhere, max_steps=1)
@@ -326,7 +340,8 @@ class DPORewriter(RewriterAgent):
         """Take back what `_get_state` returned."""
         self.writer.model.load_state_dict(tensors)
         self.writer.model.eval()
-        self.preferences = [Pair(**row) for row in state["preferences"]]
+        kind = Judged if self.config.loss in UNPAIRED else Pair
+        self.preferences = [kind(**row) for row in state["preferences"]]
         self._past = [
             (text, None if d is None else Rewrite(*d), [Rewrite(*r) for r in rewrites])
             for text, d, rewrites in state["past"]

@@ -36,7 +36,7 @@ from promptgym.agents.checkpoint import Tensors, check_trainer_folder
 from promptgym.agents.collapse import batch_statistics
 from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, check_ranges
 from promptgym.agents.rewriter_config import CHAT, OWNED, RewriterConfig
-from promptgym.agents.rewriting import RewriterAgent, training_arguments
+from promptgym.agents.rewriting import RewriterAgent, lost, training_arguments
 from promptgym.agents.trial import named
 from promptgym.agents.writer import EMBEDDED, Writer, lora_config, quiet
 from promptgym.errors import ConfigError
@@ -174,7 +174,7 @@ class PRewrite(RewriterAgent):
         rewards: FloatArray = np.array([t.info.get("prompt_reward", np.nan) for t in transitions])
         row = {name: logs.get(name) for name in LOGGED}
         row |= batch_statistics([p.words for p in prompts], rewards, logs.get("entropy", np.nan))
-        row |= self.guards.statistics(prompts)
+        row |= {**lost(transitions), **self.guards.statistics(prompts)}
         keep = self.step == 0 or (self.step + 1) % self.config.log_every == 0
         problem.events.emit("policy", **self._count(problem, row, keep=keep))
 

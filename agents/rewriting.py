@@ -8,6 +8,7 @@ samples of which dev chooses), its guards and its files.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -21,6 +22,7 @@ from promptgym.agents.guards import Guards, concerns
 from promptgym.agents.rewriter_config import RewriterConfig
 from promptgym.agents.trial import try_lora, try_trainer
 from promptgym.agents.writer import Writer, default_meta_prompt, quiet, rewriter_place
+from promptgym.envs.episode import Transition
 from promptgym.envs.outcome import Outcome, Question, ask
 from promptgym.envs.prompt_rewrite import MISTAKES, PromptRewrite, make
 from promptgym.envs.text import clean
@@ -230,6 +232,14 @@ class RewriterAgent(Agent):
                 problem.events.emit("warning", message=f"{name}: {'; '.join(said)}")
         named: dict[str, Any] = {name: p.to_json() for name, p in self._named.items()}
         return {"named": named, "guards": rows}
+
+
+def lost(transitions: Sequence[Transition]) -> dict[str, int]:
+    """Return how many rewrites have no score: every call `failed`, or the budget `cut` them."""
+    return {
+        "failed": sum(t.info["score_failed"] for t in transitions),
+        "cut": sum(t.info["budget_exhausted"] for t in transitions),
+    }
 
 
 def training_arguments(learning_rate: float, seed: int) -> JSON:

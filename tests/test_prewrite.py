@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from env_problems import FailingModel
 
 from promptgym.agents.guards import Guards, concerns
 from promptgym.agents.prewrite import PRESETS, PRewrite, PRewriteConfig
@@ -240,6 +241,19 @@ def test_a_checkpoint_of_the_trainer_that_is_cut_or_gone_is_named(tmp_path: Path
     again.learn(problem(model=model), checkpoint_dir=tmp_path, resume=True)
     assert again.step == 2
     assert model.calls == 0
+
+
+def test_what_failed_and_what_the_budget_cut_off_are_told_apart() -> None:
+    options: dict[str, Any] = {**SMALL, "memory": False, "steps": 20}
+    log = PRewrite(**options).learn(problem(1000), seed=0).log
+    assert all(row["failed"] == 0 for row in log)
+    assert [row["cut"] > 0 for row in log] == [*([False] * (len(log) - 1)), True]
+    model = FailingModel(WORDS)
+    model.word = "the"
+    p = problem(1000, model=model, max_failures=1.0)
+    log = PRewrite(**options).learn(p, seed=0).log
+    assert sum(row["failed"] for row in log) > 0
+    assert sum(row["cut"] for row in log[:-1]) == 0
 
 
 def test_options_that_cannot_work_are_refused() -> None:
