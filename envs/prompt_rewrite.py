@@ -45,8 +45,9 @@ class PromptRewrite(PromptMDP):
 
     `Text(0, max_length, characters)`: printable ASCII, the line break, and every character of the
     task's own texts (and of `alphabet`). What a model writes outside is normalized, not refused:
-    typographic quotes and dashes become plain ones, accents are dropped, other characters become
-    spaces, space around the text is stripped, and what is longer is cut (`info["edit"]` says so).
+    typographic quotes, dashes, ligatures, fractions and signs become plain ones, accents are
+    dropped, other characters become spaces, space around the text is stripped, and what is then
+    longer is cut (`info["edit"]` says so).
     Any text is legal; the action mask is empty, shape (0,).
 
     ## Observation Space
@@ -214,8 +215,8 @@ class PromptRewrite(PromptMDP):
 
     def apply(self, state: PromptState, action: Action) -> PromptState:
         """Put the text in the place of the prompt, normalized."""
-        text = clean(str(action), self.characters, self.max_length)
-        cut = len(str(action).strip()) > self.max_length
+        whole = clean(str(action), self.characters)
+        text, cut = whole[: self.max_length].strip(), len(whole) > self.max_length
         after = replace(
             state,
             units=units_of(text),
