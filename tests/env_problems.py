@@ -93,9 +93,11 @@ def problem_for(variant: str, **options: Any) -> Problem:
 class FailingModel(TransparentModel):
     """Fails on every text with a given word in it."""
 
+    word = "anti"
+
     def label_logprobs(self, texts: Any, labels: Any) -> LabelLogprobs:
         """Answer NaN where the word is."""
         good = super().label_logprobs(texts, labels)
-        bad = {i: "no answer" for i, text in enumerate(texts) if "anti" in text.split()}
+        bad = {i: "no answer" for i, text in enumerate(texts) if self.word in text.split()}
         good.logprobs[list(bad)] = np.nan
         return LabelLogprobs(good.logprobs, good.tokens, bad)
