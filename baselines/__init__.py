@@ -9,6 +9,7 @@ BASELINES: dict[str, str] = {
     "ape": "promptgym.baselines.ape:APE",
     "bdpl": "promptgym.baselines.bdpl:BDPL",
     "best_of_n": "promptgym.baselines.best_of_n:BestOfN",
+    "claps": "promptgym.baselines.claps:ClaPS",
     "coordinate_ascent": "promptgym.baselines.coordinate_ascent:CoordinateAscent",
     "empty": "promptgym.baselines.empty:EmptyPrompt",
     "evoprompt_de": "promptgym.baselines.evoprompt:EvoPromptDE",
