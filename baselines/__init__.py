@@ -22,6 +22,7 @@ BASELINES: dict[str, str] = {
     "mmr_demonstrations": "promptgym.baselines.mmr_demonstrations:MMRDemonstrations",
     "opro": "promptgym.baselines.opro:OPRO",
     "pe2": "promptgym.baselines.pe2:PE2",
+    "promptboosting": "promptgym.baselines.promptboosting:PromptBoosting",
     "protegi": "promptgym.baselines.protegi:ProTeGi",
     "random_demonstrations": "promptgym.baselines.random_demonstrations:RandomDemonstrations",
     "random_edits": "promptgym.baselines.random_edits:RandomEdits",

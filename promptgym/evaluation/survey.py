@@ -289,9 +289,7 @@ class Survey:
         return float(self.scorer.score([prompt], examples_of(self.task, "test")).mean[0])
 
 
-def _going_on(
-    search: Search, answer: Answer | None
-) -> Ask | Sequence[Prompt] | Propose | Note | None:
+def _going_on(search: Search, answer: Answer | None) -> Question | None:
     """Return what a method asks after an answer; None at its end."""
     try:
         return search.send(answer)
