@@ -108,12 +108,20 @@ def _numbers(result: JSON) -> str:
             f'<td class="text">{_prompt(Prompt.of(row["prompt"]))}</td>'
             f'<td class="n">{_score(row["dev"])}</td><td class="n">{_score(row["test"])}</td></tr>'
         )
+    if ensemble := result.get("ensemble"):
+        rows.append(
+            f'<tr><td>ensemble</td><td class="text">{escape(ensemble["text"])}</td>'
+            f'<td class="n">{_score(ensemble["dev"])}</td>'
+            f'<td class="n">{_score(ensemble["test"])}</td></tr>'
+        )
     sizes = {k: (result["best"][k] or {}).get("examples", 0) for k in ("dev", "test")}
     note = (
         f"{escape(result['metric'])} with 95 % intervals over {sizes['dev']} dev and "
         f"{sizes['test']} test examples. The learned prompt was chosen on dev, so its dev score "
         "flatters it; test was asked once, after training."
     )
+    if ensemble:
+        note += " The ensemble, too, was chosen on dev; each answer of it takes all of its prompts."
     table = _table(["", "prompt", "#dev", "#test"], rows)
     return f'<h2>Held-out score</h2>{table}<p class="soft">{note}</p>'
 
