@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 
 from promptgym.agents.preference_losses import OF_PAIRS, UNPAIRED, WITHOUT_REFERENCE
 from promptgym.agents.preferences import Rule
-from promptgym.agents.ranges import NOT_NEGATIVE, POSITIVE, check_ranges
 from promptgym.agents.rewriter_config import CHAT, RewriterConfig
 from promptgym.errors import ConfigError
+from promptgym.ranges import NOT_NEGATIVE, POSITIVE, check_ranges
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ class DPORewriterConfig(RewriterConfig):
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
         super().__post_init__()
-        given = () if self.beta is None else ("beta",)
-        check_ranges(self.agent, self, {POSITIVE: given, NOT_NEGATIVE: ("margin",)})
+        check_ranges(self.agent, self, {POSITIVE: ("beta",), NOT_NEGATIVE: ("margin",)})
         losses = (*OF_PAIRS, *WITHOUT_REFERENCE, *UNPAIRED)
         if self.loss not in losses:
             raise ConfigError(

@@ -33,7 +33,6 @@ from transformers.trainer_utils import SaveStrategy
 from promptgym.agents.agent import configured
 from promptgym.agents.checkpoint import Tensors
 from promptgym.agents.collapse import batch_statistics
-from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, check_ranges
 from promptgym.agents.rewriter_config import CHAT, RewriterConfig
 from promptgym.agents.rewriting import RewriterAgent, training_arguments
 from promptgym.agents.writer import lora_config, quiet
@@ -41,6 +40,7 @@ from promptgym.errors import ConfigError
 from promptgym.integrations.trl import on_main
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
+from promptgym.ranges import COUNT, NOT_NEGATIVE, check_ranges
 from promptgym.search import Selection
 from promptgym.types import JSON, FloatArray
 
@@ -80,10 +80,6 @@ class PRewriteConfig(RewriterConfig):
         """Refuse values that cannot work."""
         super().__post_init__()
         check_ranges(self.agent, self, {NOT_NEGATIVE: ("kl",), COUNT: ("micro_batch",)})
-        if self.algorithm not in ("grpo", "rloo"):
-            raise ConfigError(
-                f"prewrite: algorithm must be 'grpo' or 'rloo', got {self.algorithm!r}"
-            )
 
 
 PRESETS: dict[str, PRewriteConfig] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, POSITIVE, Range, check_ranges
+from promptgym.ranges import COUNT, NOT_NEGATIVE, POSITIVE, Range, check_choices, check_ranges
 
 COUNTS = ("drafts", "max_tokens", "max_characters", "samples", "log_every", "checkpoint_every")
 
@@ -70,6 +70,7 @@ class RewriterConfig:
                 POSITIVE: ("temperature",),
             },
         )
+        check_choices(self.agent, self)
 
 
 CHAT: dict[str, Any] = {

@@ -27,8 +27,8 @@ from promptgym.baselines.proposals import (
     worth,
 )
 from promptgym.envs.text import fill
-from promptgym.errors import ConfigError
 from promptgym.problem import Problem
+from promptgym.ranges import COUNT, Range, check_ranges
 from promptgym.scoring import Race
 from promptgym.search.driver import Answer, Ask, Search
 
@@ -65,9 +65,9 @@ class APE(ProposingMethod):
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing."""
         super().__post_init__()
-        self.at_least(1, "subsets", "cases", "per_subset")
-        if not 0 < self.keep < 1:
-            raise ConfigError(f"ape: keep is a share between 0 and 1, got {self.keep}")
+        counts = ("subsets", "cases", "per_subset")
+        between = Range(0, 1, above=True, below=True)
+        check_ranges(self.name, self, {COUNT: counts, between: ("keep",)})
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Guess once, then vary the best, round after round."""

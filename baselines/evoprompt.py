@@ -15,11 +15,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from promptgym.baselines.asking import Memory, Objective, Values, check_at_least, check_choice
+from promptgym.baselines.asking import Memory, Objective, Values
 from promptgym.baselines.hill_climbing import Words, edit
-from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
+from promptgym.ranges import COUNT, NOT_NEGATIVE, Range, check_choices, check_ranges
 from promptgym.search.driver import Search, SearchMethod
 from promptgym.types import FloatArray
 
@@ -49,10 +49,9 @@ class EvoPrompt(SearchMethod):
 
     def __post_init__(self) -> None:
         """Refuse unknown options."""
-        check_choice(self.name, "objective", self.objective, Objective)
-        check_at_least(self.name, 4, population=self.population)
-        check_at_least(self.name, 0, iterations=self.iterations)
-        check_at_least(self.name, 1, longest=self.longest)
+        check_choices(self.name, self)
+        numbers = {Range(4): ("population",), NOT_NEGATIVE: ("iterations",), COUNT: ("longest",)}
+        check_ranges(self.name, self, numbers)
 
     def steps(self) -> Iterable[int]:
         """Count the generations."""
@@ -92,11 +91,6 @@ class EvoPromptGA(EvoPrompt):
 
     name: ClassVar[str] = "evoprompt_ga"
     parents: Parents = "wheel"
-
-    def __post_init__(self) -> None:
-        """Refuse unknown options."""
-        super().__post_init__()
-        check_choice(self.name, "parents", self.parents, Parents)
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Evolve until generations or budget end."""
@@ -154,11 +148,7 @@ class EvoPromptDE(EvoPrompt):
     def __post_init__(self) -> None:
         """Refuse unknown options."""
         super().__post_init__()
-        check_choice(self.name, "donor", self.donor, Donor)
-        if not 0 < self.exchange <= 1:
-            raise ConfigError(
-                f"{self.name}: exchange is a probability above 0, got {self.exchange}"
-            )
+        check_ranges(self.name, self, {Range(0, 1, above=True): ("exchange",)})
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Evolve until generations or budget end."""

@@ -14,11 +14,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from promptgym.errors import ConfigError
 from promptgym.llms import Sampling
 from promptgym.llms.tiny import REWRITE_TEMPLATE
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt
+from promptgym.ranges import COUNT, NOT_NEGATIVE, check_choices, check_ranges
 from promptgym.search.driver import Answer, Propose, SearchMethod
 from promptgym.types import FloatArray
 
@@ -58,21 +58,8 @@ class ProposingMethod(SearchMethod):
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
-        if not self.temperature >= 0:
-            raise ConfigError(f"{self.name}: temperature must be 0 or more, got {self.temperature}")
-        self.at_least(1, "max_tokens")
-
-    def at_least(self, least: int, *names: str) -> None:
-        """Refuse options below a number.
-
-        Raises:
-            ConfigError: naming the option.
-        """
-        for name in names:
-            if not getattr(self, name) >= least:
-                raise ConfigError(
-                    f"{self.name}: {name} must be at least {least}, got {getattr(self, name)}"
-                )
+        check_ranges(self.name, self, {NOT_NEGATIVE: ("temperature",), COUNT: ("max_tokens",)})
+        check_choices(self.name, self)
 
     def write(
         self,

@@ -14,11 +14,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from promptgym.baselines.asking import check_at_least, check_choice
 from promptgym.errors import ConfigError, ModelError
 from promptgym.llms import Sampling
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
+from promptgym.ranges import COUNT, Range, check_choices, check_ranges
 from promptgym.scoring import Race
 from promptgym.search.driver import Ask, Search, SearchMethod
 from promptgym.types import FloatArray
@@ -94,17 +94,10 @@ class RandomTokens(SearchMethod):
 
     def __post_init__(self) -> None:
         """Refuse lengths that cannot be drawn, races without a winner and unknown generators."""
-        if not 1 <= self.shortest <= self.longest:
-            raise ConfigError(
-                f"random_tokens: expected 1 <= shortest <= longest, got {self.shortest} and "
-                f"{self.longest}"
-            )
-        if self.keep is not None and not 1 <= self.keep <= self.batch:
-            raise ConfigError(
-                f"random_tokens: expected 1 <= keep <= batch ({self.batch}), got {self.keep}"
-            )
-        check_at_least(self.name, 1, batch=self.batch)
-        check_choice(self.name, "generator", self.generator, Generator)
+        check_choices(self.name, self)
+        check_ranges(self.name, self, {COUNT: ("shortest", "batch")})
+        wanted = {Range(self.shortest): ("longest",), Range(1, self.batch): ("keep",)}
+        check_ranges(self.name, self, wanted)
 
     def check(self, problem: Problem) -> None:
         """Refuse a generator that this problem does not have, too."""
