@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,7 +52,6 @@ class ProposingMethod(SearchMethod):
         max_tokens: longest completion.
     """
 
-    proposes: ClassVar[bool] = True
     temperature: float = 1.0
     max_tokens: int = 256
 
@@ -60,6 +59,11 @@ class ProposingMethod(SearchMethod):
         """Refuse settings that mean nothing."""
         check_ranges(self.name, self, {NOT_NEGATIVE: ("temperature",), COUNT: ("max_tokens",)})
         check_choices(self.name, self)
+
+    @property
+    def proposes(self) -> bool:
+        """Whether it asks the problem's proposer: it does."""
+        return True
 
     def write(
         self,

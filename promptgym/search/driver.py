@@ -87,12 +87,15 @@ class SearchMethod(ABC):
     Attributes:
         name: registered name.
         endless: whether only the budget ends the search; then a problem without one is refused.
-        proposes: whether it asks the problem's proposer; then a problem without one is refused.
     """
 
     name: ClassVar[str]
     endless: ClassVar[bool] = True
-    proposes: ClassVar[bool] = False
+
+    @property
+    def proposes(self) -> bool:
+        """Whether it asks the problem's proposer; then a problem without one is refused."""
+        return False
 
     @abstractmethod
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
