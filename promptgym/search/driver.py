@@ -148,7 +148,7 @@ class SearchMethod(ABC):
 
         Raises:
             ConfigError: for a problem that `check` refuses, or a folder of another run.
-            PromptGymError: if no prompt could be scored.
+            PromptGymError: if no prompt could be scored, or the proposer brought none.
         """
         self.check(problem)
         header = describe(problem, self.name, seed, self.options())
@@ -175,6 +175,8 @@ def drive(method: SearchMethod, problem: Problem, seed: int) -> Result:
             stats["asks"] += 1
             stats["prompts"] += len(answer.scores)
             ask = search.send(answer)
+        if not stats["asks"]:
+            raise PromptGymError(idle_warning(method, problem))
         problem.events.emit("warning", message=idle_warning(method, problem))
     except (StopIteration, BudgetExhausted):
         pass
