@@ -3,7 +3,8 @@
 A request is a text of the method's own wording, in which prompts stand between <prompt> and
 </prompt>; the proposer answers between tags, which are read strictly
 (`promptgym.scoring.proposing.tagged`). The embedded rewriter understands no such text: it is given
-the prompt in question in the form it was trained on, and what it writes is taken whole.
+the prompt in question in the form it was trained on, and what it writes is taken whole. So is what
+a model that fills gaps writes, where a method has a text with a gap for it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from promptgym.llms import Sampling
+from promptgym.llms.base import FillsGaps
 from promptgym.llms.tiny import REWRITE_TEMPLATE
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt
@@ -25,6 +27,8 @@ from promptgym.types import FloatArray
 REWRITER = "tiny-rewriter@"
 REWRITER_TOKENS = 64  # its prompts are sentences, and it reads 192 tokens with what it writes
 INSTRUCTION = "instruction"
+GAP = "[GAP]"
+"""Stands for an instruction that is left out of a text."""
 END = f"Write it between <{INSTRUCTION}> and </{INSTRUCTION}>."
 VARIATION = f"""This instruction is given to a language model:
 <prompt>{{prompt}}</prompt>
@@ -37,10 +41,13 @@ class Request(NamedTuple):
     Attributes:
         text: what it is asked.
         about: the instruction in question, for a proposer that can only rewrite.
+        around: the same as a text that holds `GAP` where the answer stands, for a proposer that
+            fills gaps (`promptgym.llms.base.FillsGaps`); "" asks that one in words, too.
     """
 
     text: str
     about: str
+    around: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,8 +92,9 @@ class ProposingMethod(SearchMethod):
         Returns:
             N texts; None for one that cannot be read.
         """
-        model = "" if problem.proposer is None else problem.proposer.model.name
-        rewrites_only = model.startswith(REWRITER)
+        model = None if problem.proposer is None else problem.proposer.model
+        rewrites_only = model is not None and model.name.startswith(REWRITER)
+        gap = model.gap_token if isinstance(model, FillsGaps) else ""
         sampling = Sampling(
             max_new_tokens=min(self.max_tokens, REWRITER_TOKENS)
             if rewrites_only
@@ -97,6 +105,8 @@ class ProposingMethod(SearchMethod):
         if rewrites_only:
             texts = [REWRITE_TEMPLATE.format(prompt=r.about) for r in requests]
             found = yield Propose(texts, sampling)
+        elif gap and all(r.around for r in requests):
+            found = yield Propose([r.around.replace(GAP, gap) for r in requests], sampling)
         else:
             found = yield Propose([r.text for r in requests], sampling, tag)
         return list(found.parsed)
