@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from additive import GOOD, batches, make
 
 from promptgym.agents import make_optimizer
 from promptgym.baselines.bdpl import AdamW, ngrams, policy_gradient, project, sample
@@ -14,28 +15,8 @@ from promptgym.baselines.coordinate_ascent import CoordinateAscent
 from promptgym.baselines.evoprompt import EvoPromptGA, wheel
 from promptgym.baselines.evoprompt_words import child, crossed, mixed, trial
 from promptgym.errors import ConfigError
-from promptgym.problem import Problem
 from promptgym.prompts import Prompt
-from promptgym.runs import ListSink
-from promptgym.testing import TransparentModel, transparent_task
-
-GOOD = {"alpha", "beta", "gamma", "delta"}
-
-
-def make(budget: int = 8000, **options: Any) -> Problem:
-    return Problem(transparent_task(), TransparentModel(), budget=budget, **options)
-
-
-def batches(method: Any, problem: Problem, seed: int = 0) -> list[list[str]]:
-    """Return the instructions of each batch that a method asks on the training split."""
-    sink = ListSink()
-    problem.events = sink
-    method.optimize(problem, seed=seed)
-    return [
-        [p["instruction"] for p in event["prompts"]]
-        for event in sink.events
-        if event["kind"] == "scores" and event["split"] == "train"
-    ]
+from promptgym.testing import transparent_task
 
 
 @pytest.mark.parametrize(

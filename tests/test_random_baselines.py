@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from additive import make
 
 from promptgym.agents import make_optimizer
 from promptgym.baselines.random_edits import RandomEdits
@@ -17,12 +18,7 @@ from promptgym.prompts import Prompt
 from promptgym.runs import ListSink
 from promptgym.search import Ask
 from promptgym.search.driver import IDLE
-from promptgym.testing import RuleProposer, TransparentModel, transparent_task
-
-
-def make(budget: int = 4000, **options: Any) -> Problem:
-    model = options.pop("model", None) or TransparentModel()
-    return Problem(transparent_task(), model, budget=budget, **options)
+from promptgym.testing import RuleProposer
 
 
 def asked(method: Any, problem: Problem, seed: int = 0) -> list[Prompt]:
