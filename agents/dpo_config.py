@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 
 from promptgym.agents.preference_losses import OF_PAIRS, UNPAIRED, WITHOUT_REFERENCE
 from promptgym.agents.preferences import Rule
-from promptgym.agents.ranges import NOT_NEGATIVE, POSITIVE, check_ranges
 from promptgym.agents.rewriter_config import CHAT, RewriterConfig
 from promptgym.errors import ConfigError
+from promptgym.ranges import NOT_NEGATIVE, POSITIVE, check_ranges
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range
 from promptgym.agents.writing import WritingConfig
-from promptgym.errors import ConfigError
+from promptgym.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range
 
 
 @dataclass(frozen=True)
@@ -67,14 +66,6 @@ class MultiPrompterConfig(WritingConfig):
     stabilizer: tuple[str | dict[str, Any], ...] = ("fixed_scale",)
     memory: bool = True
     vocabulary: Literal["policy", "problem"] = "problem"
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
-        super().__post_init__()
-        if self.critic not in ("central", "independent"):
-            raise ConfigError(
-                f"{self.agent}: critic must be 'central' or 'independent', got {self.critic!r}"
-            )
 
 
 PRESETS: dict[str, MultiPrompterConfig] = {

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from promptgym.agents.ranges import (
+from promptgym.errors import ConfigError
+from promptgym.ranges import (
     COUNT,
     NOT_NEGATIVE,
     POSITIVE,
     SHARE,
     Range,
+    check_choices,
     check_ranges,
 )
-from promptgym.errors import ConfigError
 
 COUNTS = ("steps", "num_envs", "n_steps", "batch_size", "epochs", "checkpoint_every")
 
@@ -103,8 +104,7 @@ class PPOEditConfig:
                 SHARE: ("gamma", "gae_lambda"),
             },
         )
-        if self.words not in ("model", "learned"):
-            raise ConfigError(f"ppo_edit: words must be 'model' or 'learned', got {self.words!r}")
+        check_choices("ppo_edit", self)
         if self.num_envs * self.n_steps < 2:
             raise ConfigError("ppo_edit: an update needs at least 2 transitions")
 

@@ -34,7 +34,6 @@ from transformers.trainer_utils import SaveStrategy
 from promptgym.agents.agent import configured
 from promptgym.agents.checkpoint import Tensors, check_trainer_folder
 from promptgym.agents.collapse import batch_statistics
-from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, check_ranges
 from promptgym.agents.rewriter_config import CHAT, OWNED, RewriterConfig
 from promptgym.agents.rewriting import RewriterAgent, lost, training_arguments
 from promptgym.agents.trial import named
@@ -44,6 +43,7 @@ from promptgym.integrations.trl import on_main
 from promptgym.llms.tiny import REWRITE_TEMPLATE
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
+from promptgym.ranges import COUNT, NOT_NEGATIVE, check_ranges
 from promptgym.search import Selection
 from promptgym.types import JSON, FloatArray
 
@@ -87,10 +87,6 @@ class PRewriteConfig(RewriterConfig):
         """Refuse values that cannot work."""
         super().__post_init__()
         check_ranges(self.agent, self, {NOT_NEGATIVE: ("kl",), COUNT: ("micro_batch",)})
-        if self.algorithm not in ("grpo", "rloo"):
-            raise ConfigError(
-                f"prewrite: algorithm must be 'grpo' or 'rloo', got {self.algorithm!r}"
-            )
 
 
 PRESETS: dict[str, PRewriteConfig] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, POSITIVE, Range, check_ranges
 from promptgym.errors import ConfigError
+from promptgym.ranges import COUNT, NOT_NEGATIVE, POSITIVE, Range, check_choices, check_ranges
 
 COUNTS = ("drafts", "max_tokens", "max_characters", "samples", "log_every", "checkpoint_every")
 _FOLDER = "the run folder: --out, or checkpoint_dir="
@@ -83,6 +83,7 @@ class RewriterConfig:
                 POSITIVE: ("temperature",),
             },
         )
+        check_choices(self.agent, self)
         for name, instead in self.owned.items():
             if name in self.trainer:
                 raise ConfigError(

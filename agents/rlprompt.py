@@ -31,12 +31,12 @@ import torch
 from promptgym.agents.agent import configured
 from promptgym.agents.collapse import batch_statistics
 from promptgym.agents.frozen_writer import Actions, Adaptor, Rollout
-from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range
 from promptgym.agents.rlprompt_policy import PolicyLM
 from promptgym.agents.soft_q import soft_q_loss
 from promptgym.agents.writing import WritingAgent, WritingConfig
 from promptgym.errors import ConfigError
 from promptgym.problem import Problem
+from promptgym.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range
 from promptgym.types import JSON, FloatArray
 
 

@@ -36,11 +36,19 @@ from promptgym.agents.frozen_writer import (
     read_writer,
     save_writer,
 )
-from promptgym.agents.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, check_ranges
 from promptgym.agents.replay import PastPrompts
-from promptgym.errors import ConfigError, PromptGymError
+from promptgym.errors import PromptGymError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
+from promptgym.ranges import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Range,
+    check_choices,
+    check_ranges,
+)
 from promptgym.rewards.stabilizers import make_stabilizer
 from promptgym.search import Selection
 from promptgym.types import JSON, FloatArray
@@ -111,10 +119,7 @@ class WritingConfig:
         }
         check_ranges(self.agent, self, shared)
         check_ranges(self.agent, self, self.ranges)
-        if self.vocabulary not in ("policy", "problem"):
-            raise ConfigError(
-                f"{self.agent}: vocabulary must be 'policy' or 'problem', got {self.vocabulary!r}"
-            )
+        check_choices(self.agent, self)
         make_stabilizer(self.stabilizer)
 
 

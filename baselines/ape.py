@@ -1,22 +1,24 @@
 """APE: a proposer guesses the instruction from examples; the best guesses are varied.
 
 Source: Zhou et al., "Large Language Models Are Human-Level Prompt Engineers", ICLR 2023, algorithm
-1: forward generation (section 3.1) of candidates from small sets of examples; scores on a growing
-part of the training split, with candidates that look poor left behind (section 3.2); iterative
-Monte Carlo search (section 3.3), where the proposer writes variants of the best candidates. The
-wording of the requests is this library's; of its two ways to generate it is the forward one.
+1: forward or reverse generation (section 3.1) of candidates from small sets of examples; scores on
+a growing part of the training split, with candidates that look poor left behind (section 3.2);
+iterative Monte Carlo search (section 3.3), where the proposer writes variants of the best
+candidates. The wording of the requests is this library's.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import ceil
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from promptgym.baselines.proposals import (
     END,
+    GAP,
     VARIATION,
     ProposingMethod,
     Request,
@@ -27,8 +29,9 @@ from promptgym.baselines.proposals import (
     worth,
 )
 from promptgym.envs.text import fill
-from promptgym.errors import ConfigError
 from promptgym.problem import Problem
+from promptgym.prompts import Example
+from promptgym.ranges import COUNT, Range, check_ranges
 from promptgym.scoring import Race
 from promptgym.search.driver import Answer, Ask, Search
 
@@ -37,6 +40,13 @@ FORWARD = f"""Somebody was given one instruction and followed it for each of the
 {{cases}}
 
 What was the instruction? {END}"""
+
+REVERSE = f"""An instruction was left out of this text, which does what it says:
+
+{{text}}
+
+The instruction stood at {GAP}. What was it? {END}"""
+Generation = Literal["forward", "reverse"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,10 @@ class APE(ProposingMethod):
             which one.
         race: ask few examples first and all of them only for candidates that do well there, by
             halving; False asks all.
+        generation: how candidates are guessed from examples: "forward", the instruction is asked
+            for after them; "reverse", it is filled in where the template has the prompt. A proposer
+            that fills gaps, such as a T5, gets that text itself, and the variants as gaps as well;
+            any other is asked in words what stood there.
     """
 
     name: ClassVar[str] = "ape"
@@ -61,13 +75,14 @@ class APE(ProposingMethod):
     per_subset: int = 30
     keep: float = 0.2
     race: bool = True
+    generation: Generation = "forward"
 
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing."""
         super().__post_init__()
-        self.at_least(1, "subsets", "cases", "per_subset")
-        if not 0 < self.keep < 1:
-            raise ConfigError(f"ape: keep is a share between 0 and 1, got {self.keep}")
+        counts = ("subsets", "cases", "per_subset")
+        between = Range(0, 1, above=True, below=True)
+        check_ranges(self.name, self, {COUNT: counts, between: ("keep",)})
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Guess once, then vary the best, round after round."""
@@ -87,16 +102,46 @@ class APE(ProposingMethod):
                 requests = self._guesses(problem, rng)
                 continue
             parents = best_of(pool, best)
-            requests = [vary(parents[i % len(parents)].instruction) for i in range(size - best)]
+            varied = [parents[i % len(parents)] for i in range(size - best)]
+            requests = [self._variant(parent.instruction) for parent in varied]
 
     def _guesses(self, problem: Problem, rng: np.random.Generator) -> list[Request]:
         """Return requests for instructions that sets of examples might come from."""
         out = []
         for _ in range(self.subsets):
-            cases = shown(problem, draw(rng, problem.task.train, self.cases))
-            request = Request(fill(FORWARD, {"cases": cases}), problem.initial_prompt.instruction)
-            out += [request] * self.per_subset
+            cases = draw(rng, problem.task.train, self.cases)
+            about, around = problem.initial_prompt.instruction, ""
+            if self.generation == "forward":
+                text = fill(FORWARD, {"cases": shown(problem, cases)})
+            else:
+                around = with_gap(problem, cases)
+                text = fill(REVERSE, {"text": around})
+            out += [Request(text, about, around)] * self.per_subset
         return out
+
+    def _variant(self, instruction: str) -> Request:
+        """Return the request for a variant; in reverse, as a gap as well."""
+        request = vary(instruction)
+        if self.generation == "reverse":
+            request = request._replace(around=f"{instruction} In other words: {GAP}")
+        return request
+
+
+def with_gap(problem: Problem, cases: Sequence[Example]) -> str:
+    """Return solved examples as the target model reads them, with `GAP` in place of the prompt.
+
+    All but the last are demonstrations, at the front where the template has no place for them.
+    """
+    task, template = problem.task, problem.template
+    *solved, last = cases
+    right = task.words_for(last.target) if task.labels else last.target
+    prompt, before = replace(problem.initial_prompt, instruction=GAP, demonstrations=()), ""
+    if template.has_demonstrations:
+        prompt = replace(prompt, demonstrations=tuple(solved))
+    else:
+        before = "".join(template.render_demonstration(e, task.verbalizers) for e in solved)
+    text = template.render(prompt, last, mask=right, verbalizers=task.verbalizers)
+    return before + (text if template.has_mask else f"{text} {right}")
 
 
 def vary(instruction: str) -> Request:

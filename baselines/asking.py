@@ -6,11 +6,10 @@ The learned policies remember what they were told; so do these, and a prompt is 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
-from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.rewards import make_reward
@@ -22,30 +21,6 @@ Objective = Literal["reward", "margin", "accuracy", "grips"]
 Values = Generator["Ask | Sequence[Prompt]", Answer, FloatArray]
 IDLE = 100
 """Calls in a row without a new prompt after which a search has nothing left to ask."""
-
-
-def check_choice(who: str, what: str, value: str, choices: object) -> None:
-    """Refuse a value that is none of a `Literal`'s.
-
-    Raises:
-        ConfigError: naming those.
-    """
-    known = get_args(choices)
-    if value not in known:
-        raise ConfigError(
-            f"{who}: {what} must be one of {', '.join(map(repr, known))}, got {value!r}"
-        )
-
-
-def check_at_least(who: str, least: int, **options: int) -> None:
-    """Refuse numbers below `least`.
-
-    Raises:
-        ConfigError: naming the first of them.
-    """
-    for name, value in options.items():
-        if value < least:
-            raise ConfigError(f"{who}: {name} must be at least {least}, got {value}")
 
 
 class Memory:

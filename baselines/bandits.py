@@ -23,7 +23,6 @@ from promptgym.search.driver import Answer, Ask
 from promptgym.types import FloatArray, IntArray
 
 Kind = Literal["ucb", "ucb-e", "sr", "sh", "all"]
-KINDS: tuple[Kind, ...] = ("ucb", "ucb-e", "sr", "sh", "all")
 Choice = Generator[Ask, Any, list[int]]
 
 

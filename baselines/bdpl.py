@@ -8,7 +8,6 @@ decay 0.1, gradient norm clipped at 3.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,11 +15,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from promptgym.baselines.asking import Memory, Objective, check_at_least, check_choice
+from promptgym.baselines.asking import Memory, Objective
 from promptgym.baselines.hill_climbing import Words
-from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
+from promptgym.ranges import COUNT, FINITE, NOT_NEGATIVE, Range, check_choices, check_ranges
 from promptgym.search.driver import Search, SearchMethod
 from promptgym.types import FloatArray, IntArray
 
@@ -63,16 +62,15 @@ class BDPL(SearchMethod):
 
     def __post_init__(self) -> None:
         """Refuse unknown options."""
-        check_choice(self.name, "objective", self.objective, Objective)
-        check_choice(self.name, "candidates", self.candidates, Candidates)
-        check_choice(self.name, "estimator", self.estimator, Estimator)
-        check_at_least(self.name, 1, length=self.length)
-        check_at_least(self.name, 2, samples=self.samples)
-        check_at_least(self.name, 0, search_space=self.search_space)
-        for option, least in (("learning_rate", 0.0), ("clip", 0.0), ("weight_decay", -1e-9)):
-            value = getattr(self, option)
-            if not least < value < math.inf:
-                raise ConfigError(f"{self.name}: {option} must be positive and finite, got {value}")
+        check_choices(self.name, self)
+        numbers = {
+            COUNT: ("length",),
+            Range(2): ("samples",),
+            NOT_NEGATIVE: ("search_space",),
+            FINITE: ("learning_rate", "clip"),
+            Range(0, below=True): ("weight_decay",),
+        }
+        check_ranges(self.name, self, numbers)
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Learn until the budget ends, or the distribution draws nothing new."""

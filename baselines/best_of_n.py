@@ -15,6 +15,7 @@ import numpy as np
 from promptgym.baselines.proposals import END, ProposingMethod, Request, fresh
 from promptgym.envs.text import fill
 from promptgym.problem import Problem
+from promptgym.ranges import COUNT, check_ranges
 from promptgym.search.driver import Search
 
 REWRITE = f"""This instruction is given to a language model, which then does a task:
@@ -39,7 +40,7 @@ class BestOfN(ProposingMethod):
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing."""
         super().__post_init__()
-        self.at_least(1, "batch", *(["limit"] if self.limit is not None else []))
+        check_ranges(self.name, self, {COUNT: ("batch", "limit")})
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Ask batch after batch; a rewrite that came before is not asked again."""

@@ -12,10 +12,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from promptgym.baselines.asking import Memory, Objective, check_at_least, check_choice
+from promptgym.baselines.asking import Memory, Objective
 from promptgym.baselines.random_tokens import random_prompt
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
+from promptgym.ranges import COUNT, NOT_NEGATIVE, check_choices, check_ranges
 from promptgym.search.driver import Search, SearchMethod
 
 Start = Literal["initial", "random"]
@@ -46,10 +47,8 @@ class CoordinateAscent(SearchMethod):
 
     def __post_init__(self) -> None:
         """Refuse unknown options."""
-        check_choice(self.name, "objective", self.objective, Objective)
-        check_choice(self.name, "start", self.start, Start)
-        check_at_least(self.name, 1, length=self.length, batch=self.batch)
-        check_at_least(self.name, 0, words=self.words)
+        check_choices(self.name, self)
+        check_ranges(self.name, self, {COUNT: ("length", "batch"), NOT_NEGATIVE: ("words",)})
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Climb from start after start until the budget ends, or nothing is new."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from promptgym.baselines.asking import check_at_least, check_choice
 from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt
+from promptgym.ranges import COUNT, check_choices, check_ranges
 from promptgym.search.driver import SearchMethod
 
 Source = Literal["auto", "pool", "train"]
@@ -33,8 +33,8 @@ class DemonstrationSearch(SearchMethod):
 
     def __post_init__(self) -> None:
         """Refuse unknown options."""
-        check_at_least(self.name, 1, shots=self.shots, batch=self.batch)
-        check_choice(self.name, "source", self.source, Source)
+        check_choices(self.name, self)
+        check_ranges(self.name, self, {COUNT: ("shots", "batch")})
 
     def check(self, problem: Problem) -> None:
         """Refuse a problem that shows no demonstrations, or has too few."""

@@ -2,8 +2,8 @@
 
 Source: Guo et al., "Connecting Large Language Models with Evolutionary Algorithms Yields Powerful
 Prompt Optimizers" (ICLR 2024), algorithms 2 and 3: populations of 10, 10 generations, scored on
-accuracy. There a language model carries out crossover and mutation; here both work on words. The
-method that does (`children`, `trials`) is all that a subclass with other operators replaces.
+accuracy. There a language model carries out crossover and mutation: `operators="proposer"`. By
+default both work on words (`promptgym.baselines.evoprompt_words`), which needs no second model.
 """
 
 from __future__ import annotations
@@ -15,33 +15,48 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from promptgym.baselines.asking import Memory, Objective, Values, check_at_least, check_choice
-from promptgym.baselines.hill_climbing import Words, edit
-from promptgym.errors import ConfigError
+from promptgym.baselines.asking import Memory, Objective
+from promptgym.baselines.evoprompt_operators import (
+    Quartet,
+    Written,
+    paraphrases,
+    written_children,
+    written_trials,
+)
+from promptgym.baselines.evoprompt_words import child, mutated, trial
+from promptgym.baselines.proposals import ProposingMethod
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
-from promptgym.search.driver import Search, SearchMethod
+from promptgym.ranges import COUNT, NOT_NEGATIVE, Range, check_ranges
+from promptgym.search.driver import Search
 from promptgym.types import FloatArray
 
+Operators = Literal["words", "proposer"]
 Parents = Literal["wheel", "random", "tournament"]
 Donor = Literal["best", "random"]
 
 
 @dataclass(frozen=True)
-class EvoPrompt(SearchMethod):
+class EvoPrompt(ProposingMethod):
     """What both variants share: the population and how it begins.
 
     The first population is the initial prompt and the task's manual prompts, the best of them if
-    there are more than places; places left are filled with edits of those, where the paper has them
-    paraphrased.
+    there are more than places; places left are filled with edits of those, or with paraphrases.
 
     Attributes:
+        operators: what fills the first population, crosses and mutates: "words", random edits of
+            words; or the paper's, "proposer", which a language model carries out
+            (`promptgym.baselines.evoprompt_operators`). Temperature and longest completion of the
+            latter are those of the released code (its top_p of 0.95 is left out).
         objective: what is climbed (see `promptgym.baselines.asking`).
         population: prompts that live at a time (N).
         iterations: generations (T); 0 goes on until the budget ends.
-        longest: most words of a prompt.
+        longest: most words of a prompt that words are put into; a proposer may write more.
     """
 
+    temperature: float = 0.5
+    max_tokens: int = 1000
+    operators: Operators = "words"
     objective: Objective = "accuracy"
     population: int = 10
     iterations: int = 10
@@ -49,31 +64,34 @@ class EvoPrompt(SearchMethod):
 
     def __post_init__(self) -> None:
         """Refuse unknown options."""
-        check_choice(self.name, "objective", self.objective, Objective)
-        check_at_least(self.name, 4, population=self.population)
-        check_at_least(self.name, 0, iterations=self.iterations)
-        check_at_least(self.name, 1, longest=self.longest)
+        super().__post_init__()
+        numbers = {Range(4): ("population",), NOT_NEGATIVE: ("iterations",), COUNT: ("longest",)}
+        check_ranges(self.name, self, numbers)
+
+    @property
+    def proposes(self) -> bool:
+        """Whether it asks the problem's proposer, as its operators say."""
+        return self.operators == "proposer"
 
     def steps(self) -> Iterable[int]:
         """Count the generations."""
         return range(self.iterations) if self.iterations else count()
 
-    def mutated(self, prompt: Prompt, problem: Problem, rng: np.random.Generator) -> Prompt:
-        """Return a prompt after one random edit."""
-        longest = max(self.longest, len(prompt.words))
-        return prompt.with_words(
-            edit(prompt.words, problem.vocabulary, rng, longest=longest, swaps=True)
-        )
-
-    def first(self, problem: Problem, memory: Memory, rng: np.random.Generator) -> Values:
+    def first(self, problem: Problem, memory: Memory, rng: np.random.Generator) -> Search:
         """Ask the first population, which is then what the memory knows best."""
         given = list(dict.fromkeys([problem.initial_prompt, *problem.task.manual_prompts]))
         asked = dict.fromkeys(given)
-        for _ in range(100 * self.population):
-            if len(asked) >= self.population:
+        tries = self.population if self.proposes else 100 * self.population
+        for _ in range(tries):
+            if (missing := self.population - len(asked)) <= 0:
                 break
-            asked[self.mutated(given[int(rng.integers(len(given)))], problem, rng)] = None
-        return (yield from memory.values(list(asked)))
+            if self.proposes:
+                new = yield from paraphrases(self, problem, given, missing, rng)
+            else:
+                prompt = given[int(rng.integers(len(given)))]
+                new = [mutated(prompt, problem, rng, self.longest)]
+            asked |= dict.fromkeys(new)
+        yield from memory.values(list(asked))
 
     def fittest(self, memory: Memory, prompts: Iterable[Prompt]) -> list[Prompt]:
         """Return the best different prompts, as many as there are places."""
@@ -93,11 +111,6 @@ class EvoPromptGA(EvoPrompt):
     name: ClassVar[str] = "evoprompt_ga"
     parents: Parents = "wheel"
 
-    def __post_init__(self) -> None:
-        """Refuse unknown options."""
-        super().__post_init__()
-        check_choice(self.name, "parents", self.parents, Parents)
-
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Evolve until generations or budget end."""
         memory = Memory(problem, self.objective)
@@ -106,7 +119,7 @@ class EvoPromptGA(EvoPrompt):
         for _ in self.steps():
             values = np.array([memory.known[p] for p in alive])
             pairs = [self._pair(alive, values, rng) for _ in range(self.population)]
-            children = self.children(problem, pairs, rng)
+            children = yield from self.children(problem, pairs, rng)
             yield from memory.values(children)
             alive = self.fittest(memory, [*alive, *children])
             if memory.exhausted:
@@ -114,15 +127,11 @@ class EvoPromptGA(EvoPrompt):
 
     def children(
         self, problem: Problem, pairs: list[tuple[Prompt, Prompt]], rng: np.random.Generator
-    ) -> list[Prompt]:
-        """Return a child of each pair: the head of one and the tail of the other, edited once."""
-        out = []
-        for first, second in pairs:
-            head = first.words[: int(rng.integers(len(first.words) + 1))]
-            tail = second.words[int(rng.integers(len(second.words) + 1)) :]
-            words = (*head, *tail)[: max(self.longest, len(first.words))]
-            out.append(self.mutated(first.with_words(words), problem, rng))
-        return out
+    ) -> Written:
+        """Return children of the pairs, one each; of a proposer's those that could be read."""
+        if self.proposes:
+            return (yield from written_children(self, problem, pairs, rng))
+        return [child(pair, problem, rng, self.longest) for pair in pairs]
 
     def _pair(
         self, alive: list[Prompt], values: FloatArray, rng: np.random.Generator
@@ -144,7 +153,8 @@ class EvoPromptDE(EvoPrompt):
     Attributes:
         donor: the prompt that the mutated differences go into: the "best" of the population, or a
             "random" one.
-        exchange: probability that a word of the trial is the donor's and not the member's.
+        exchange: probability that a word of the trial is the donor's and not the member's; a
+            proposer decides by itself.
     """
 
     name: ClassVar[str] = "evoprompt_de"
@@ -154,11 +164,7 @@ class EvoPromptDE(EvoPrompt):
     def __post_init__(self) -> None:
         """Refuse unknown options."""
         super().__post_init__()
-        check_choice(self.name, "donor", self.donor, Donor)
-        if not 0 < self.exchange <= 1:
-            raise ConfigError(
-                f"{self.name}: exchange is a probability above 0, got {self.exchange}"
-            )
+        check_ranges(self.name, self, {Range(0, 1, above=True): ("exchange",)})
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Evolve until generations or budget end."""
@@ -174,7 +180,7 @@ class EvoPromptDE(EvoPrompt):
                 others = [i for i in range(len(alive)) if i != j]
                 a, b, c = (alive[i] for i in rng.choice(others, size=3, replace=False))
                 quartets.append((member, a, b, best if self.donor == "best" else c))
-            trials = self.trials(problem, quartets, rng)
+            trials = yield from self.trials(problem, quartets, rng)
             values = yield from memory.values(trials)
             alive = [
                 trial if value > memory.known[member] else member
@@ -184,44 +190,12 @@ class EvoPromptDE(EvoPrompt):
                 return
 
     def trials(
-        self,
-        problem: Problem,
-        quartets: list[tuple[Prompt, Prompt, Prompt, Prompt]],
-        rng: np.random.Generator,
-    ) -> list[Prompt]:
-        """Return a trial of each (member, a, b, donor): the paper's four steps, on words.
-
-        Where a and b differ, place by place, a word of the vocabulary or either of theirs is put
-        into the donor with probability 1/2. The result and the member exchange words place by
-        place; the trial is as long as one of the two, either with probability 1/2. A trial that is
-        member or donor again, as all are where a population has become one prompt, is edited once.
-        """
-        out = []
-        for member, a, b, c in quartets:
-            words = self._trial(problem, member.words, a.words, b.words, c.words, rng)
-            trial = member.with_words(words)
-            out.append(self.mutated(trial, problem, rng) if trial in (member, c) else trial)
-        return out
-
-    def _trial(
-        self, problem: Problem, x: Words, a: Words, b: Words, donor: Words, rng: np.random.Generator
-    ) -> Words:
-        """Return the words of one trial."""
-        new = list(donor)
-        for i in range(max(len(a), len(b))):
-            theirs = [*a[i : i + 1], *b[i : i + 1]]
-            differ = len(theirs) < 2 or theirs[0] != theirs[1]
-            if differ and rng.random() < 0.5:
-                drawn = problem.vocabulary[int(rng.integers(len(problem.vocabulary)))]
-                choices = [drawn, *theirs]
-                new[i : i + 1] = [choices[int(rng.integers(len(choices)))]]
-        length = len(new) if rng.random() < 0.5 else len(x)
-        out = []
-        for i in range(min(length, max(self.longest, len(x)))):
-            mine, other = new[i : i + 1], list(x[i : i + 1])
-            first = mine if rng.random() < self.exchange else other
-            out += first or mine or other
-        return tuple(out)
+        self, problem: Problem, quartets: list[Quartet], rng: np.random.Generator
+    ) -> Written:
+        """Return a trial of each quartet."""
+        if self.proposes:
+            return (yield from written_trials(self, problem, quartets, rng))
+        return [trial(q, problem, rng, self.longest, self.exchange) for q in quartets]
 
 
 def wheel(values: FloatArray) -> FloatArray:

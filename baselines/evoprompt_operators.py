@@ -2,14 +2,15 @@
 
 Source: Guo et al., "Connecting Large Language Models with Evolutionary Algorithms Yields Powerful
 Prompt Optimizers", ICLR 2024, sections 3.2 (genetic algorithm) and 3.3 (differential evolution),
-and section 3.1 for the first population, which is filled with paraphrases. Who lives and who is a
-parent is the evolution's business, not theirs. The wording of the requests is this library's.
+and section 3.1 for the first population, which is filled with paraphrases. Each function is a part
+of a search, for `yield from`: one request for all prompts of a generation. The wording of the
+requests is this library's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from promptgym.prompts import Prompt
 from promptgym.search.driver import Propose
 
 Written = Generator[Propose, Any, list[Prompt]]
+Quartet = tuple[Prompt, Prompt, Prompt, Prompt]
+"""Member, a, b and donor of differential evolution."""
 GENETIC = f"""These two instructions are for the same task:
 <prompt>{{first}}</prompt>
 <prompt>{{second}}</prompt>
@@ -37,51 +40,52 @@ in place of what they correspond to. Step 4: cross the result with D, so that it
 Only what comes of step 4 counts. {END}"""
 
 
-@dataclass(frozen=True)
-class ProposerOperators(ProposingMethod):
-    """Operators of an evolution that asks its proposer for every new prompt.
+def paraphrases(
+    method: ProposingMethod,
+    problem: Problem,
+    prompts: Sequence[Prompt],
+    count: int,
+    rng: np.random.Generator,
+) -> Written:
+    """Return paraphrases of prompts, taken in turn; those of `count` that could be read."""
+    parents = [prompts[i % len(prompts)] for i in range(count)]
+    texts = yield from method.write(problem, rng, [vary(p.instruction) for p in parents])
+    return _read(parents, texts)
 
-    Each is a part of a search, to be used with `yield from`: one request for all the prompts of a
-    generation.
-    """
 
-    def paraphrases(
-        self, problem: Problem, prompts: Sequence[Prompt], count: int, rng: np.random.Generator
-    ) -> Written:
-        """Return paraphrases of prompts, taken in turn; those of `count` that could be read."""
-        parents = [prompts[i % len(prompts)] for i in range(count)]
-        texts = yield from self.write(problem, rng, [vary(p.instruction) for p in parents])
-        return _read(parents, texts)
+def written_children(
+    method: ProposingMethod,
+    problem: Problem,
+    pairs: Sequence[tuple[Prompt, Prompt]],
+    rng: np.random.Generator,
+) -> Written:
+    """Return a child of each pair of parents, crossed and mutated; those that could be read."""
+    requests = []
+    for first, second in pairs:
+        slots = {"first": first.instruction, "second": second.instruction}
+        requests.append(Request(fill(GENETIC, slots), second.instruction))
+    texts = yield from method.write(problem, rng, requests)
+    return _read([second for _, second in pairs], texts)
 
-    def children(
-        self, problem: Problem, pairs: Sequence[tuple[Prompt, Prompt]], rng: np.random.Generator
-    ) -> Written:
-        """Return a child of each pair of parents, crossed and mutated; those that could be read."""
-        requests = []
-        for first, second in pairs:
-            slots = {"first": first.instruction, "second": second.instruction}
-            requests.append(Request(fill(GENETIC, slots), second.instruction))
-        texts = yield from self.write(problem, rng, requests)
-        return _read([second for _, second in pairs], texts)
 
-    def trials(
-        self,
-        problem: Problem,
-        quartets: Sequence[tuple[Prompt, Prompt, Prompt, Prompt]],
-        rng: np.random.Generator,
-    ) -> Written:
-        """Return a trial of each (member, a, b, donor); the member where it cannot be read."""
-        requests = []
-        for member, a, b, donor in quartets:
-            slots = {"a": a, "b": b, "donor": donor, "member": member}
-            text = fill(DIFFERENTIAL, {name: p.instruction for name, p in slots.items()})
-            requests.append(Request(text, member.instruction))
-        texts = yield from self.write(problem, rng, requests)
-        members = [quartet[0] for quartet in quartets]
-        return [
-            member if text is None else replace(member, instruction=text)
-            for member, text in zip(members, texts, strict=True)
-        ]
+def written_trials(
+    method: ProposingMethod,
+    problem: Problem,
+    quartets: Sequence[Quartet],
+    rng: np.random.Generator,
+) -> Written:
+    """Return a trial of each quartet; the member where it cannot be read."""
+    requests = []
+    for member, a, b, donor in quartets:
+        slots = {"a": a, "b": b, "donor": donor, "member": member}
+        text = fill(DIFFERENTIAL, {name: p.instruction for name, p in slots.items()})
+        requests.append(Request(text, member.instruction))
+    texts = yield from method.write(problem, rng, requests)
+    members = [quartet[0] for quartet in quartets]
+    return [
+        member if text is None else replace(member, instruction=text)
+        for member, text in zip(members, texts, strict=True)
+    ]
 
 
 def _read(parents: Sequence[Prompt], texts: Sequence[str | None]) -> list[Prompt]:

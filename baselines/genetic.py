@@ -12,12 +12,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from promptgym.baselines.asking import Memory, check_at_least
+from promptgym.baselines.asking import Memory
 from promptgym.baselines.hill_climbing import Words
 from promptgym.baselines.neighbours import NeighbourSearch
 from promptgym.baselines.phrases import Edits
-from promptgym.errors import ConfigError
 from promptgym.problem import Problem
+from promptgym.ranges import COUNT, SHARE, check_ranges
 from promptgym.search.driver import Search
 
 Scored = list[tuple[float, Words]]
@@ -62,17 +62,8 @@ class Genetic(NeighbourSearch):
     def __post_init__(self) -> None:
         """Refuse unknown options."""
         super().__post_init__()
-        check_at_least(
-            self.name,
-            1,
-            tournament=self.tournament,
-            population=self.population,
-            offspring=self.offspring,
-        )
-        if not 0 <= self.mutation <= 1:
-            raise ConfigError(
-                f"{self.name}: mutation is a probability from 0 to 1, got {self.mutation}"
-            )
+        counts = ("tournament", "population", "offspring")
+        check_ranges(self.name, self, {COUNT: counts, SHARE: ("mutation",)})
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Breed until generations, patience or budget end."""

@@ -12,11 +12,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from promptgym.baselines.asking import check_at_least, check_choice
 from promptgym.baselines.hill_climbing import Words
 from promptgym.baselines.neighbours import NeighbourSearch
 from promptgym.baselines.phrases import Edits, Kind, Level
 from promptgym.problem import Problem
+from promptgym.ranges import COUNT, check_ranges
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ class Grips(NeighbourSearch):
     def __post_init__(self) -> None:
         """Refuse unknown options."""
         super().__post_init__()
-        check_choice(self.name, "level", self.level, Level)
-        check_at_least(self.name, 1, compose=self.compose)
+        check_ranges(self.name, self, {COUNT: ("compose",)})
 
     def neighbourhood(self, problem: Problem) -> Edits:
         """Return the edits, and the units of the start."""

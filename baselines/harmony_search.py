@@ -13,12 +13,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from promptgym.baselines.asking import Memory, check_at_least
+from promptgym.baselines.asking import Memory
 from promptgym.baselines.hill_climbing import Words
 from promptgym.baselines.neighbours import NeighbourSearch
 from promptgym.baselines.phrases import Edits
-from promptgym.errors import ConfigError
 from promptgym.problem import Problem
+from promptgym.ranges import COUNT, SHARE, check_ranges
 from promptgym.search.driver import Search
 
 
@@ -48,12 +48,8 @@ class HarmonySearch(NeighbourSearch):
     def __post_init__(self) -> None:
         """Refuse unknown options."""
         super().__post_init__()
-        check_at_least(self.name, 1, harmonies=self.harmonies, segments=self.segments)
-        if not (0 <= self.considering <= 1 and 0 <= self.adjusting <= 1):
-            raise ConfigError(
-                f"{self.name}: considering and adjusting are probabilities from 0 to 1, got "
-                f"{self.considering} and {self.adjusting}"
-            )
+        numbers = {COUNT: ("harmonies", "segments"), SHARE: ("considering", "adjusting")}
+        check_ranges(self.name, self, numbers)
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Improvise until steps, patience or budget end."""

@@ -17,8 +17,8 @@ import numpy as np
 
 from promptgym.baselines.asking import ask_batches
 from promptgym.baselines.demonstrations import DemonstrationSearch
-from promptgym.errors import ConfigError
 from promptgym.problem import Problem
+from promptgym.ranges import SHARE, check_ranges
 from promptgym.search.driver import Search
 
 Vector = dict[str, float]
@@ -45,8 +45,7 @@ class MMRDemonstrations(DemonstrationSearch):
     def __post_init__(self) -> None:
         """Refuse unknown options."""
         super().__post_init__()
-        if not 0 <= self.trade_off <= 1:
-            raise ConfigError(f"{self.name}: trade_off is from 0 to 1, got {self.trade_off}")
+        check_ranges(self.name, self, {SHARE: ("trade_off",)})
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Ask a set for each question; equal sets once."""

@@ -13,10 +13,11 @@ from itertools import count
 
 import numpy as np
 
-from promptgym.baselines.asking import Memory, Objective, check_at_least, check_choice
+from promptgym.baselines.asking import Memory, Objective
 from promptgym.baselines.hill_climbing import Words
 from promptgym.baselines.phrases import Edits, Kind
 from promptgym.problem import Problem
+from promptgym.ranges import COUNT, NOT_NEGATIVE, check_choices, check_ranges
 from promptgym.search.driver import Search, SearchMethod
 
 
@@ -45,10 +46,9 @@ class NeighbourSearch(SearchMethod):
 
     def __post_init__(self) -> None:
         """Refuse unknown options."""
-        check_choice(self.name, "objective", self.objective, Objective)
-        check_choice(self.name, "edits", self.edits, Kind)
-        check_at_least(self.name, 1, candidates=self.candidates, longest=self.longest)
-        check_at_least(self.name, 0, iterations=self.iterations, patience=self.patience)
+        check_choices(self.name, self)
+        numbers = {COUNT: ("candidates", "longest"), NOT_NEGATIVE: ("iterations", "patience")}
+        check_ranges(self.name, self, numbers)
 
     def neighbourhood(self, problem: Problem) -> Edits:
         """Return the edits, and the units of the start."""

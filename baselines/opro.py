@@ -26,6 +26,7 @@ from promptgym.baselines.proposals import (
 from promptgym.envs.text import fill
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
+from promptgym.ranges import COUNT, NOT_NEGATIVE, check_ranges
 from promptgym.search.driver import Answer, Search
 
 META = f"""Below are instructions for a language model, each with its score from 0 to 100; the
@@ -58,8 +59,7 @@ class OPRO(ProposingMethod):
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing."""
         super().__post_init__()
-        self.at_least(1, "trajectory", "batch")
-        self.at_least(0, "cases")
+        check_ranges(self.name, self, {COUNT: ("trajectory", "batch"), NOT_NEGATIVE: ("cases",)})
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Show the trajectory, ask what comes of it, and so on."""

@@ -31,6 +31,7 @@ from promptgym.envs.outcome import mistakes
 from promptgym.envs.text import fill
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt
+from promptgym.ranges import COUNT, NOT_NEGATIVE, check_ranges
 from promptgym.search.driver import Answer, Search
 
 META = f"""A language model does this task: {{task}}
@@ -77,10 +78,8 @@ class PE2(ProposingMethod):
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing."""
         super().__post_init__()
-        self.at_least(1, "steps", "beam", "expand", "batch")
-        self.at_least(0, "history")
-        if self.step_size is not None:
-            self.at_least(1, "step_size")
+        counts = ("steps", "beam", "expand", "batch", "step_size")
+        check_ranges(self.name, self, {COUNT: counts, NOT_NEGATIVE: ("history",)})
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Expand the best, ask what comes of it, and again."""

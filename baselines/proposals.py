@@ -3,28 +3,32 @@
 A request is a text of the method's own wording, in which prompts stand between <prompt> and
 </prompt>; the proposer answers between tags, which are read strictly
 (`promptgym.scoring.proposing.tagged`). The embedded rewriter understands no such text: it is given
-the prompt in question in the form it was trained on, and what it writes is taken whole.
+the prompt in question in the form it was trained on, and what it writes is taken whole. So is what
+a model that fills gaps writes, where a method has a text with a gap for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from promptgym.errors import ConfigError
 from promptgym.llms import Sampling
+from promptgym.llms.base import FillsGaps
 from promptgym.llms.tiny import REWRITE_TEMPLATE
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt
+from promptgym.ranges import COUNT, NOT_NEGATIVE, check_choices, check_ranges
 from promptgym.search.driver import Answer, Propose, SearchMethod
 from promptgym.types import FloatArray
 
 REWRITER = "tiny-rewriter@"
 REWRITER_TOKENS = 64  # its prompts are sentences, and it reads 192 tokens with what it writes
 INSTRUCTION = "instruction"
+GAP = "[GAP]"
+"""Stands for an instruction that is left out of a text."""
 END = f"Write it between <{INSTRUCTION}> and </{INSTRUCTION}>."
 VARIATION = f"""This instruction is given to a language model:
 <prompt>{{prompt}}</prompt>
@@ -37,10 +41,13 @@ class Request(NamedTuple):
     Attributes:
         text: what it is asked.
         about: the instruction in question, for a proposer that can only rewrite.
+        around: the same as a text that holds `GAP` where the answer stands, for a proposer that
+            fills gaps (`promptgym.llms.base.FillsGaps`); "" asks that one in words, too.
     """
 
     text: str
     about: str
+    around: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,27 +59,18 @@ class ProposingMethod(SearchMethod):
         max_tokens: longest completion.
     """
 
-    proposes: ClassVar[bool] = True
     temperature: float = 1.0
     max_tokens: int = 256
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
-        if not self.temperature >= 0:
-            raise ConfigError(f"{self.name}: temperature must be 0 or more, got {self.temperature}")
-        self.at_least(1, "max_tokens")
+        check_ranges(self.name, self, {NOT_NEGATIVE: ("temperature",), COUNT: ("max_tokens",)})
+        check_choices(self.name, self)
 
-    def at_least(self, least: int, *names: str) -> None:
-        """Refuse options below a number.
-
-        Raises:
-            ConfigError: naming the option.
-        """
-        for name in names:
-            if not getattr(self, name) >= least:
-                raise ConfigError(
-                    f"{self.name}: {name} must be at least {least}, got {getattr(self, name)}"
-                )
+    @property
+    def proposes(self) -> bool:
+        """Whether it asks the problem's proposer: it does."""
+        return True
 
     def write(
         self,
@@ -94,8 +92,9 @@ class ProposingMethod(SearchMethod):
         Returns:
             N texts; None for one that cannot be read.
         """
-        model = "" if problem.proposer is None else problem.proposer.model.name
-        rewrites_only = model.startswith(REWRITER)
+        model = None if problem.proposer is None else problem.proposer.model
+        rewrites_only = model is not None and model.name.startswith(REWRITER)
+        gap = model.gap_token if isinstance(model, FillsGaps) else ""
         sampling = Sampling(
             max_new_tokens=min(self.max_tokens, REWRITER_TOKENS)
             if rewrites_only
@@ -106,6 +105,8 @@ class ProposingMethod(SearchMethod):
         if rewrites_only:
             texts = [REWRITE_TEMPLATE.format(prompt=r.about) for r in requests]
             found = yield Propose(texts, sampling)
+        elif gap and all(r.around for r in requests):
+            found = yield Propose([r.around.replace(GAP, gap) for r in requests], sampling)
         else:
             found = yield Propose([r.text for r in requests], sampling, tag)
         return list(found.parsed)

@@ -17,13 +17,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from promptgym.baselines.ape import vary
-from promptgym.baselines.bandits import KINDS, Kind, Pulls, choose
+from promptgym.baselines.bandits import Kind, Pulls, choose
 from promptgym.baselines.proposals import END, ProposingMethod, Request, draw, fresh, shown
 from promptgym.envs.outcome import mistakes
 from promptgym.envs.text import fill
-from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
+from promptgym.ranges import COUNT, NOT_NEGATIVE, check_ranges
 from promptgym.search.driver import Answer, Ask, Propose, Search
 
 REASON = "reason"
@@ -90,13 +90,10 @@ class ProTeGi(ProposingMethod):
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing, and unknown selections."""
         super().__post_init__()
-        self.at_least(1, "rounds", "beam", "minibatch", "gradients", "errors", "edits", "expansion")
-        self.at_least(1, "pulls", "pulled", "samples")
-        self.at_least(0, "variants", "exploration")
-        if self.selection not in KINDS:
-            raise ConfigError(
-                f"protegi: selection must be one of {list(KINDS)}, got {self.selection!r}"
-            )
+        counts = ("rounds", "beam", "minibatch", "gradients", "errors", "edits", "expansion")
+        bandit = ("pulls", "pulled", "samples")
+        numbers = {COUNT: (*counts, *bandit), NOT_NEGATIVE: ("variants", "exploration")}
+        check_ranges(self.name, self, numbers)
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Expand the beam and choose the next one, round after round."""

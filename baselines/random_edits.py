@@ -11,9 +11,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from promptgym.baselines.asking import Memory, check_at_least
+from promptgym.baselines.asking import Memory
 from promptgym.baselines.hill_climbing import Words, edit
 from promptgym.problem import Problem
+from promptgym.ranges import COUNT, check_ranges
 from promptgym.search.driver import Search, SearchMethod
 
 
@@ -34,7 +35,7 @@ class RandomEdits(SearchMethod):
 
     def __post_init__(self) -> None:
         """Refuse numbers below 1."""
-        check_at_least(self.name, 1, most=self.most, batch=self.batch, longest=self.longest)
+        check_ranges(self.name, self, {COUNT: ("most", "batch", "longest")})
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Ask batch after batch, until the budget ends or nothing is new."""

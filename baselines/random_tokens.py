@@ -9,21 +9,23 @@ drawn as well by default.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from promptgym.baselines.asking import check_at_least, check_choice
-from promptgym.errors import ConfigError, ModelError
+from promptgym.errors import ConfigError
 from promptgym.llms import Sampling
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
-from promptgym.scoring import Race
-from promptgym.search.driver import Ask, Search, SearchMethod
+from promptgym.ranges import COUNT, Range, check_choices, check_ranges
+from promptgym.scoring import Proposals, Race
+from promptgym.search.driver import Ask, Propose, Search, SearchMethod
 from promptgym.types import FloatArray
 
-Generator = Literal["uniform", "frequency", "model"]
+Source = Literal["uniform", "frequency", "model"]
+Samples = Generator[Propose, Any, list[Prompt]]
 PLACE = "\ufffc"
 """Stands for the prompt where a template is cut."""
 
@@ -80,9 +82,9 @@ class RandomTokens(SearchMethod):
             halving before (`promptgym.scoring.Race`). None asks all of them about everything.
         generator: where strings come from. "uniform": words of the vocabulary, all alike.
             "frequency": the same words, as often as the training inputs use them. "model": the
-            target model goes on, at temperature 1, from what stands before the prompt in the
-            template, with a random training example in it; cut to the words asked for. What it
-            reads and writes is charged as calls and tokens.
+            proposer, which may be the target model, goes on, at temperature 1, from what stands
+            before the prompt in the template, with a random training example in it; cut to the
+            words asked for.
     """
 
     name: ClassVar[str] = "random_tokens"
@@ -90,32 +92,33 @@ class RandomTokens(SearchMethod):
     longest: int = 8
     batch: int = 16
     keep: int | None = None
-    generator: Generator = "uniform"
+    generator: Source = "uniform"
 
     def __post_init__(self) -> None:
         """Refuse lengths that cannot be drawn, races without a winner and unknown generators."""
-        if not 1 <= self.shortest <= self.longest:
-            raise ConfigError(
-                f"random_tokens: expected 1 <= shortest <= longest, got {self.shortest} and "
-                f"{self.longest}"
-            )
-        if self.keep is not None and not 1 <= self.keep <= self.batch:
-            raise ConfigError(
-                f"random_tokens: expected 1 <= keep <= batch ({self.batch}), got {self.keep}"
-            )
-        check_at_least(self.name, 1, batch=self.batch)
-        check_choice(self.name, "generator", self.generator, Generator)
+        check_choices(self.name, self)
+        check_ranges(self.name, self, {COUNT: ("shortest", "batch")})
+        wanted = {Range(self.shortest): ("longest",), Range(1, self.batch): ("keep",)}
+        check_ranges(self.name, self, wanted)
+
+    @property
+    def proposes(self) -> bool:
+        """Whether it asks the problem's proposer, as its generator says."""
+        return self.generator == "model"
 
     def check(self, problem: Problem) -> None:
         """Refuse a generator that this problem does not have, too."""
+        writer = None if problem.proposer is None else problem.proposer.model
+        if self.proposes and (writer is None or writer.kind == "masked"):
+            raise ConfigError(
+                "random_tokens asks a proposer for its strings with generator='model', and "
+                + ("the problem has none" if writer is None else f"{writer.name} is a masked model")
+                + "; give it a model that generates, e.g. the target itself (proposer='tiny', "
+                "--proposer tiny), or use generator='uniform' or 'frequency'"
+            )
         super().check(problem)
         if self.generator == "frequency":
             word_shares(problem)
-        if self.generator == "model" and problem.model.kind == "masked":
-            raise ConfigError(
-                f"random_tokens: generator='model' needs a target model that generates, "
-                f"{problem.model.name} is a masked one; use 'uniform' or 'frequency'"
-            )
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Ask batch after batch."""
@@ -123,20 +126,17 @@ class RandomTokens(SearchMethod):
         shares = word_shares(problem) if self.generator == "frequency" else None
         while True:
             if self.generator == "model":
-                prompts = self._samples(problem, rng)
+                prompts = yield from self._samples(problem, rng)
             else:
                 prompts = [
                     random_prompt(problem, rng, self.shortest, self.longest, shares)
                     for _ in range(self.batch)
                 ]
-            yield Ask(prompts, race=rules)
+            if prompts:
+                yield Ask(prompts, race=rules)
 
-    def _samples(self, problem: Problem, rng: np.random.Generator) -> list[Prompt]:
-        """Return a batch of strings that the target model wrote.
-
-        Raises:
-            ModelError: if none of them has `shortest` words, or every call failed.
-        """
+    def _samples(self, problem: Problem, rng: np.random.Generator) -> Samples:
+        """Return strings that the proposer wrote, those of a batch that have `shortest` words."""
         train, start = problem.task.train, problem.initial_prompt
         texts = [
             problem.template.render(
@@ -148,17 +148,7 @@ class RandomTokens(SearchMethod):
             for _ in range(self.batch)
         ]
         how = Sampling(4 * self.longest, temperature=1.0, seed=int(rng.integers(2**31)))
-        written = problem.model.generate(texts, how)
-        read = int(problem.model.count_tokens(texts).sum())
-        problem.ledger.charge(calls=1, tokens=read + sum(c.tokens for c in written))
+        found: Proposals = yield Propose(texts, how)
         lengths = rng.integers(self.shortest, self.longest + 1, size=self.batch)
-        words = [
-            c.text.split()[:n] for c, n in zip(written, lengths, strict=True) if c.error is None
-        ]
-        prompts = [start.with_words(w) for w in words if len(w) >= self.shortest]
-        if not prompts:
-            raise ModelError(
-                f"random_tokens: {problem.model.name} wrote no string of {self.shortest} words in "
-                f"{self.batch} calls, e.g. {written[0]}; use generator='uniform'"
-            )
-        return prompts
+        words = [(text or "").split()[:n] for text, n in zip(found.parsed, lengths, strict=True)]
+        return [start.with_words(w) for w in words if len(w) >= self.shortest]

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from promptgym.baselines.neighbours import NeighbourSearch
-from promptgym.errors import ConfigError
+from promptgym.ranges import FINITE, check_ranges
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,7 @@ class SimulatedAnnealing(NeighbourSearch):
     def __post_init__(self) -> None:
         """Refuse unknown options and temperatures that are none."""
         super().__post_init__()
-        if not (0 < self.temperature < math.inf and 0 < self.decay < math.inf):
-            raise ConfigError(
-                f"{self.name}: temperature and decay must be finite and above 0, got "
-                f"{self.temperature} and {self.decay}"
-            )
+        check_ranges(self.name, self, {FINITE: ("temperature", "decay")})
 
     def accepts(self, gain: float, step: int, rng: np.random.Generator) -> bool:
         """Draw whether to move to a prompt that is not better."""

@@ -19,6 +19,7 @@ from promptgym.envs.outcome import said
 from promptgym.envs.text import fill
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt
+from promptgym.ranges import COUNT, NOT_NEGATIVE, check_ranges
 from promptgym.search.driver import Answer, Ask, Propose, Search
 
 CHOICE = "choice"
@@ -70,8 +71,8 @@ class SPO(ProposingMethod):
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing."""
         super().__post_init__()
-        self.at_least(1, "rounds", "samples", "judgements")
-        self.at_least(0, "judge_temperature")
+        counts = ("rounds", "samples", "judgements")
+        check_ranges(self.name, self, {COUNT: counts, NOT_NEGATIVE: ("judge_temperature",)})
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Improve, compare, keep the winner."""

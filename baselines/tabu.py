@@ -12,10 +12,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from promptgym.baselines.asking import Memory, check_at_least, check_choice
+from promptgym.baselines.asking import Memory
 from promptgym.baselines.hill_climbing import Words
 from promptgym.baselines.neighbours import NeighbourSearch
 from promptgym.problem import Problem
+from promptgym.ranges import COUNT, check_ranges
 from promptgym.search.driver import Search
 
 Moves = Literal["best", "better"]
@@ -38,8 +39,7 @@ class Tabu(NeighbourSearch):
     def __post_init__(self) -> None:
         """Refuse unknown options."""
         super().__post_init__()
-        check_choice(self.name, "moves", self.moves, Moves)
-        check_at_least(self.name, 1, tabu=self.tabu)
+        check_ranges(self.name, self, {COUNT: ("tabu",)})
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Walk until steps, patience or budget end."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import additive
 import numpy as np
 
 from promptgym.agents import make_optimizer
 from promptgym.problem import Problem
 from promptgym.runs import ListSink
-from promptgym.testing import RuleProposer, TransparentModel, transparent_task
+from promptgym.testing import RuleProposer
 from promptgym.testing.transparent import FILLERS, WEIGHTS
 
 WORDS = (*WEIGHTS, *FILLERS)
@@ -44,9 +45,7 @@ def rule_proposer() -> RuleProposer:
 def make(budget: Any = 8000, proposer: Any = None, **options: Any) -> Problem:
     """Return the transparent problem with a proposer, this one unless another is given."""
     proposer = rule_proposer() if proposer is None else proposer
-    return Problem(
-        transparent_task(), TransparentModel(), budget=budget, proposer=proposer, **options
-    )
+    return additive.make(budget, proposer=proposer, **options)
 
 
 def method(name: str, **options: Any) -> Any:

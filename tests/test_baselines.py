@@ -158,9 +158,9 @@ def test_random_tokens_draws_uniform_words_of_the_asked_lengths(
 
 
 def test_random_tokens_refuses_impossible_lengths_and_races() -> None:
-    with pytest.raises(ConfigError, match="shortest"):
+    with pytest.raises(ConfigError, match="longest must be at least 5"):
         RandomTokens(shortest=5, longest=4)
-    with pytest.raises(ConfigError, match=r"keep <= batch \(16\), got 17"):
+    with pytest.raises(ConfigError, match="keep must be at least 1 and at most 16, got 17"):
         RandomTokens(keep=17)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from additive import GOOD, batches, make
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,30 +19,10 @@ from promptgym.baselines.phrases import Edits, cut, phrase_edit
 from promptgym.baselines.simulated_annealing import SimulatedAnnealing
 from promptgym.baselines.tabu import Tabu
 from promptgym.errors import ConfigError
-from promptgym.problem import Problem
 from promptgym.prompts import Prompt
-from promptgym.runs import ListSink
-from promptgym.testing import TransparentModel, transparent_task
 
-GOOD = {"alpha", "beta", "gamma", "delta"}
 PLUM = ("simulated_annealing", "genetic", "tabu", "harmony_search")
 units = st.lists(st.sampled_from(["of the", "b", "c d", "e"]), max_size=5).map(tuple)
-
-
-def make(budget: int = 8000, **options: Any) -> Problem:
-    return Problem(transparent_task(), TransparentModel(), budget=budget, **options)
-
-
-def batches(method: Any, problem: Problem, seed: int = 0) -> list[list[str]]:
-    """Return the instructions of each batch that a method asks on the training split."""
-    sink = ListSink()
-    problem.events = sink
-    method.optimize(problem, seed=seed)
-    return [
-        [p["instruction"] for p in event["prompts"]]
-        for event in sink.events
-        if event["kind"] == "scores" and event["split"] == "train"
-    ]
 
 
 @pytest.mark.parametrize(

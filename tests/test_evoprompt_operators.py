@@ -1,70 +1,58 @@
-"""EvoPrompt's crossover and mutation by a proposer, inside a plain evolution."""
+"""EvoPrompt as the paper has it: a proposer carries out crossover and mutation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
-from rule_models import rule_proposer
+from rule_models import events, make, method
 
-from promptgym.baselines.evoprompt_operators import ProposerOperators
-from promptgym.baselines.proposals import best_of, worth
+from promptgym.baselines.evoprompt import EvoPromptDE, EvoPromptGA
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
-from promptgym.search import Search
-from promptgym.testing import RuleProposer, TransparentModel, transparent_task
+from promptgym.runs import ListSink
+from promptgym.testing import RuleProposer
+
+BOTH = ["evoprompt_ga", "evoprompt_de"]
 
 
-def make(proposer: Any, budget: int = 10_000) -> Problem:
-    return Problem(transparent_task(), TransparentModel(), budget=budget, proposer=proposer)
-
-
-@dataclass(frozen=True)
-class Evolution(ProposerOperators):
-    """The smallest evolution that uses all operators; a trial replaces its member if better."""
-
-    name: ClassVar[str] = "evolution"
-    kind: str = "ga"
-
-    def search(self, problem: Problem, rng: np.random.Generator) -> Search:
-        """Evolve ten prompts."""
-        start = [problem.initial_prompt]
-        alive = [*start, *(yield from self.paraphrases(problem, start, 9, rng))]
-        values = dict(zip(alive, worth((yield alive)).tolist(), strict=True))
-        while True:
-            alive = best_of(values, 10)
-            if self.kind == "ga":
-                drawn = rng.integers(len(alive), size=(10, 2)).tolist()
-                pairs = [(alive[i], alive[j]) for i, j in drawn]
-                new = yield from self.children(problem, pairs, rng)
-            else:
-                picks = [rng.integers(len(alive), size=2).tolist() for _ in alive]
-                quartets = [
-                    (p, alive[a], alive[b], alive[0])
-                    for p, (a, b) in zip(alive, picks, strict=True)
-                ]
-                new = yield from self.trials(problem, quartets, rng)
-            values |= dict(zip(new, worth((yield new)).tolist(), strict=True))
-
-
-@pytest.mark.parametrize("kind", ["ga", "de"])
-def test_an_evolution_with_the_operators_climbs_an_additive_problem(kind: str) -> None:
-    result = Evolution(kind=kind).optimize(make(rule_proposer()), seed=0)
-    assert {"alpha", "beta", "gamma"} <= set(result.best.prompt.words)
+@pytest.mark.parametrize("name", BOTH)
+def test_an_evolution_by_a_proposer_climbs_an_additive_problem(name: str) -> None:
+    evolution = method(name, operators="proposer", objective="margin", iterations=0)
+    result = evolution.optimize(make(10_000), seed=0)
+    assert {"alpha", "beta"} <= set(result.best.prompt.words)
     assert "anti" not in result.best.prompt.words
 
 
-def run(part: Any, problem: Problem) -> list[Prompt]:
-    """Answer the one request of an operator."""
+@pytest.mark.parametrize("name", BOTH)
+def test_the_first_population_is_paraphrased_and_every_generation_is_one_request(name: str) -> None:
+    sink = ListSink()
+    method(name, operators="proposer").optimize(make(10_000, events=sink), seed=0)
+    asked = [e["texts"] for e in events(sink, "proposals")]
+    generations = [texts for texts in asked if "mutate" in texts[0] or "Step 1" in texts[0]]
+    paraphrased = asked[: -len(generations)]
+    assert all("Say the same" in text for texts in paraphrased for text in texts)
+    assert len(paraphrased[0]) == 9 and "<prompt>one two</prompt>" in paraphrased[0][0]
+    assert [len(texts) for texts in generations] == [10] * 10
+    scored = next(e for e in events(sink, "scores") if e["split"] == "train")
+    assert len(scored["prompts"]) == 10 and scored["prompts"][0]["instruction"] == "one two"
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_proposer_that_repeats_itself_ends_an_evolution(name: str) -> None:
+    parrot = RuleProposer(lambda text, rng: "<instruction>one two</instruction>")
+    result = method(name, operators="proposer").optimize(make(10_000, parrot), seed=0)
+    assert result.best.prompt == Prompt("one two") and result.stats["prompts"] == 1
+
+
+def run(part: Any, problem: Problem) -> list[str]:
+    """Answer the one request of an operator; return what it makes of it."""
     ask = next(part)
     found = problem.propose(ask.texts, ask.sampling, tag=ask.tag)
-    try:
+    with pytest.raises(StopIteration) as end:
         part.send(found)
-    except StopIteration as end:
-        return list(end.value)
-    raise AssertionError("an operator makes one request")
+    return [p.instruction for p in end.value.value]
 
 
 def mute_at(number: int) -> RuleProposer:
@@ -84,14 +72,11 @@ A, B, C, D = (Prompt(word) for word in ("alpha", "beta", "gamma", "delta"))
 
 
 def test_the_operators_show_their_prompts_in_order_and_pass_over_what_cannot_be_read() -> None:
-    rng, operators = np.random.default_rng(0), Evolution()
-    problem = make(mute_at(2))
-    children = run(operators.children(problem, [(A, B), (B, C), (C, D)], rng), problem)
-    assert [p.instruction for p in children] == ["alpha beta", "gamma delta"]
-    problem = make(mute_at(2))
-    trials = run(operators.trials(problem, [(A, B, C, D), (D, C, B, A)], rng), problem)
-    assert [p.instruction for p in trials] == ["beta gamma delta alpha", "delta"]
-    problem = make(mute_at(2))
-    assert [
-        p.instruction for p in run(operators.paraphrases(problem, [A, B], 3, rng), problem)
-    ] == ["alpha", "alpha"]
+    rng, problem = np.random.default_rng(0), make(None, mute_at(2))
+    genetic = EvoPromptGA(operators="proposer")
+    children = run(genetic.children(problem, [(A, B), (B, C), (C, D)], rng), problem)
+    assert children == ["alpha beta", "gamma delta"]
+    problem = make(None, mute_at(2))
+    differential = EvoPromptDE(operators="proposer")
+    trials = run(differential.trials(problem, [(A, B, C, D), (D, C, B, A)], rng), problem)
+    assert trials == ["beta gamma delta alpha", "delta"]

@@ -21,6 +21,7 @@ FLOORS = {
     "": 0,  # the front door names what is above by strings only
     "registration": 0,
     "arguments": 0,
+    "ranges": 0,
     "types": 0,
     "errors": 0,
     "prompts": 1,

@@ -7,34 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from additive import GOOD, batches, make
 
 from promptgym.agents import make_optimizer
 from promptgym.baselines.bdpl import AdamW, ngrams, policy_gradient, project, sample
 from promptgym.baselines.coordinate_ascent import CoordinateAscent
-from promptgym.baselines.evoprompt import EvoPromptDE, EvoPromptGA, wheel
+from promptgym.baselines.evoprompt import EvoPromptGA, wheel
+from promptgym.baselines.evoprompt_words import child, crossed, mixed, trial
 from promptgym.errors import ConfigError
-from promptgym.problem import Problem
 from promptgym.prompts import Prompt
-from promptgym.runs import ListSink
-from promptgym.testing import TransparentModel, transparent_task
-
-GOOD = {"alpha", "beta", "gamma", "delta"}
-
-
-def make(budget: int = 8000, **options: Any) -> Problem:
-    return Problem(transparent_task(), TransparentModel(), budget=budget, **options)
-
-
-def batches(method: Any, problem: Problem, seed: int = 0) -> list[list[str]]:
-    """Return the instructions of each batch that a method asks on the training split."""
-    sink = ListSink()
-    problem.events = sink
-    method.optimize(problem, seed=seed)
-    return [
-        [p["instruction"] for p in event["prompts"]]
-        for event in sink.events
-        if event["kind"] == "scores" and event["split"] == "train"
-    ]
+from promptgym.testing import transparent_task
 
 
 @pytest.mark.parametrize(
@@ -86,34 +68,27 @@ def test_the_wheel_turns_in_proportion() -> None:
 def test_a_child_has_words_of_both_parents_and_one_edit() -> None:
     problem, rng = make(), np.random.default_rng(0)
     pair = (Prompt("a b c"), Prompt("x y z"))
-    children = EvoPromptGA().children(problem, [pair] * 200, rng)
+    children = [child(pair, problem, rng, 14) for _ in range(200)]
     assert any({"a", "z"} <= set(c.words) for c in children)
     assert all(len(set(c.words) - set("abcxyz")) <= 1 for c in children)
 
 
 def test_a_trial_differs_from_member_and_donor_only_where_a_and_b_differ() -> None:
     problem, rng = make(vocabulary=("new",)), np.random.default_rng(0)
-    four = [tuple(text.split()) for text in ("m0 m1 m2", "p a q", "p b q", "d0 d1 d2")]
-    trials = [EvoPromptDE()._trial(problem, *four, rng) for _ in range(300)]
-    for place, words in enumerate(({"m0", "d0"}, {"m1", "d1", "new", "a", "b"}, {"m2", "d2"})):
-        assert {t[place] for t in trials} == words
-    kept = [EvoPromptDE(exchange=1.0)._trial(problem, *four, rng) for _ in range(50)]
-    assert {t[0] + t[2] for t in kept} == {"d0d2"}
+    member, a, b, donor = (tuple(t.split()) for t in ("m0 m1 m2", "p a q", "p b q", "d0 d1 d2"))
+    mixtures = [mixed(a, b, donor, problem, rng) for _ in range(300)]
+    for place, words in enumerate(({"d0"}, {"d1", "new", "a", "b"}, {"d2"})):
+        assert {m[place] for m in mixtures} == words
+    trials = [crossed(member, ["d0", "new", "d2"], rng, 3, 0.5) for _ in range(100)]
+    assert set(trials) == set(product(("m0", "d0"), ("m1", "new"), ("m2", "d2")))
+    assert crossed(member, ["d0", "new", "d2"], rng, 3, 1.0) == ("d0", "new", "d2")
 
 
 def test_a_population_of_one_prompt_goes_on_by_edits() -> None:
     problem, rng = make(), np.random.default_rng(0)
-    trials = EvoPromptDE().trials(problem, [(Prompt("one two"),) * 4] * 50, rng)
-    assert len(set(trials)) > 10
-
-
-def test_operators_of_evoprompt_can_be_replaced() -> None:
-    class Told(EvoPromptGA):
-        def children(self, problem: Problem, pairs: Any, rng: Any) -> list[Prompt]:
-            return [Prompt("alpha beta gamma delta")] * len(pairs)
-
-    result = Told(objective="margin", iterations=1).optimize(make())
-    assert result.best.prompt == Prompt("alpha beta gamma delta")
+    same = Prompt("one two")
+    trials = {trial((same,) * 4, problem, rng, 14, 0.5) for _ in range(50)}
+    assert len(trials) > 10
 
 
 def test_coordinate_ascent_changes_one_place_at_a_time_and_keeps_what_helps() -> None:

@@ -59,8 +59,12 @@ class Chain(SearchMethod):
     """Has the best prompt extended again and again."""
 
     name: ClassVar[str] = "chain"
-    proposes: ClassVar[bool] = True
     width: int = 3
+
+    @property
+    def proposes(self) -> bool:
+        """Whether it asks a proposer: it does."""
+        return True
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Ask the proposer, then the scores, in turns."""

@@ -19,7 +19,17 @@ from promptgym.runs import ListSink
 from promptgym.search.result import Result
 from promptgym.testing import RuleProposer, TransparentModel
 
-PROPOSING = [name for name in sorted(BASELINES) if getattr(make_optimizer(name), "proposes", False)]
+BY_OPTION: dict[str, dict[str, Any]] = {
+    "evoprompt_ga": {"operators": "proposer"},
+    "evoprompt_de": {"operators": "proposer"},
+    "random_tokens": {"generator": "model"},
+}
+"""Baselines that ask a proposer if an option says so."""
+PROPOSING = [
+    name for name in sorted(BASELINES) if make_optimizer(name, **BY_OPTION.get(name, {})).proposes
+]
+TAGGED = [name for name in PROPOSING if name != "random_tokens"]
+"""Those whose proposals stand between tags; `random_tokens` takes whatever is written."""
 
 
 def outcome(result: Result) -> dict[str, Any]:
@@ -32,6 +42,11 @@ def trained(sink: ListSink) -> list[str]:
     """Return the instructions asked on the training split, in order."""
     rows = [e for e in events(sink, "scores") if e["split"] == "train"]
     return [p["instruction"] for row in rows for p in row["prompts"]]
+
+
+def proposing(name: str, **options: Any) -> Any:
+    """Return a method by name that asks its proposer."""
+    return method(name, **BY_OPTION.get(name, {}), **options)
 
 
 # -- what all of them promise --------------------------------------------------
@@ -47,7 +62,7 @@ def test_it_runs_on_the_embedded_rewriter(name: str) -> None:
         proposer="tiny-rewriter",
         budget={"queries": 1200, "proposer_calls": 150},
     )
-    result = method(name).optimize(problem, seed=0)
+    result = proposing(name).optimize(problem, seed=0)
     assert result.best.dev is not None
     assert 0 < result.spent["proposer"]["calls"] <= 150 and result.spent["queries"] <= 1200
     assert result.spent["proposer"]["tokens"] > 0
@@ -57,17 +72,17 @@ def test_it_runs_on_the_embedded_rewriter(name: str) -> None:
 def test_its_proposer_budget_is_hard(name: str) -> None:
     proposer = rule_proposer()
     problem = make({"queries": 50_000, "proposer_calls": 100}, proposer)
-    result = method(name).optimize(problem, seed=1)
+    result = proposing(name).optimize(problem, seed=1)
     assert result.spent["proposer"]["calls"] == len(proposer.asked) <= 100
     assert result.best.dev is not None
 
 
-@pytest.mark.parametrize("name", PROPOSING)
+@pytest.mark.parametrize("name", TAGGED)
 def test_what_cannot_be_read_is_logged_and_paid(name: str) -> None:
     sink = ListSink()
     mute = RuleProposer(lambda text, rng: "I would rather not.")
     problem = make(3000, mute, events=sink)
-    result = method(name).optimize(problem, seed=0)
+    result = proposing(name).optimize(problem, seed=0)
     rows = events(sink, "proposals")
     assert rows and all(found is None for row in rows for found in row["parsed"])
     assert result.stats["unparsable"] == result.stats["proposals"] == len(mute.asked)
@@ -80,7 +95,7 @@ def test_what_cannot_be_read_is_logged_and_paid(name: str) -> None:
 def test_killed_between_two_records_it_repeats_no_call(name: str, tmp_path: Path) -> None:
     def go(proposer: Any, resume: bool = False) -> dict[str, Any]:
         problem = make(2500, proposer)
-        return outcome(method(name).optimize(problem, 4, checkpoint_dir=tmp_path, resume=resume))
+        return outcome(proposing(name).optimize(problem, 4, checkpoint_dir=tmp_path, resume=resume))
 
     first = rule_proposer()
     whole = go(first)
@@ -95,11 +110,11 @@ def test_killed_between_two_records_it_repeats_no_call(name: str, tmp_path: Path
         assert again.asked == first.asked[served:]
 
 
-@pytest.mark.parametrize("name", PROPOSING)
+@pytest.mark.parametrize("name", TAGGED)
 def test_settings_that_mean_nothing_are_refused(name: str) -> None:
     for wrong in ({"temperature": -1.0}, {"max_tokens": 0}):
         with pytest.raises(ConfigError, match=f"{name}: {next(iter(wrong))}"):
-            method(name, **wrong)
+            proposing(name, **wrong)
 
 
 # -- best of N -----------------------------------------------------------------

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from rule_models import events, make, method, rule_proposer
 
-from promptgym.baselines.bandits import KINDS, Means, Pulls, bound, choose, phases
+from promptgym.baselines.bandits import Kind, Means, Pulls, bound, choose, phases
 from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
@@ -46,7 +46,7 @@ def test_protegi_expands_each_prompt_by_eight_at_most_and_keeps_four() -> None:
     assert max(sizes) == 4 + 4 * 8 and 1 + 8 in sizes
 
 
-@pytest.mark.parametrize("selection", KINDS)
+@pytest.mark.parametrize("selection", get_args(Kind))
 def test_protegi_climbs_an_additive_problem_with_every_bandit(selection: str) -> None:
     result = method("protegi", selection=selection).optimize(make(60_000), seed=0)
     assert {"alpha", "beta"} <= set(result.best.prompt.words)

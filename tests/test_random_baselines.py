@@ -7,21 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from additive import make
 
 from promptgym.agents import make_optimizer
 from promptgym.baselines.random_edits import RandomEdits
 from promptgym.baselines.random_tokens import RandomTokens
-from promptgym.errors import ConfigError
-from promptgym.llms import Completion
+from promptgym.errors import ConfigError, PromptGymError
 from promptgym.problem import Problem, make_problem
 from promptgym.prompts import Prompt
+from promptgym.runs import ListSink
 from promptgym.search import Ask
-from promptgym.testing import TransparentModel, transparent_task
-
-
-def make(budget: int = 4000, **options: Any) -> Problem:
-    model = options.pop("model", None) or TransparentModel()
-    return Problem(transparent_task(), model, budget=budget, **options)
+from promptgym.search.driver import IDLE
+from promptgym.testing import RuleProposer
 
 
 def asked(method: Any, problem: Problem, seed: int = 0) -> list[Prompt]:
@@ -44,29 +41,37 @@ def test_a_vocabulary_that_no_text_uses_has_no_frequencies() -> None:
         make_optimizer("random_tokens", generator="frequency").optimize(make())
 
 
-def test_the_target_model_writes_on_where_the_prompt_stands() -> None:
-    class Writer(TransparentModel):
-        def generate(self, texts: Any, sampling: Any) -> list[Completion]:
-            heard.extend(texts)
-            assert sampling.temperature == 1.0
-            return [Completion(f"{i} b c d e", 5) for i in range(len(texts))]
+def test_the_proposer_writes_on_where_the_prompt_stands() -> None:
+    def rule(text: str, rng: np.random.Generator) -> str:
+        return rng.choice(["a b c d e", "too short", ""])
 
-    heard: list[str] = []
-    problem = make(model=Writer(), initial_prompt="unused")
-    prompts = asked(RandomTokens(3, 3, batch=4, generator="model"), problem)
-    assert [p.instruction for p in prompts] == ["0 b c", "1 b c", "2 b c", "3 b c"]
+    proposer = RuleProposer(rule)
+    problem = make(20_000, initial_prompt="unused", proposer=proposer)
+    result = RandomTokens(3, 3, batch=12, generator="model").optimize(problem)
     inputs = {e.input for e in problem.task.train}
-    assert len(heard) == 4 and all(text.strip() in inputs for text in heard)
-    assert problem.ledger.calls == 1
-    assert problem.ledger.tokens == 4 * 3 + 4 * 5
+    assert {text.strip() for text in proposer.asked} == inputs
+    assert result.best.prompt == Prompt("a b c"), "what is too short is no candidate"
+    assert result.spent["proposer"]["calls"] == len(proposer.asked) > 12
+    assert result.spent["queries"] <= 20_000 and result.stats["proposals"] == len(proposer.asked)
+
+
+def test_a_proposer_that_writes_too_little_ends_random_strings() -> None:
+    mute = RuleProposer(lambda text, rng: "word")
+    problem = make(20_000, proposer=mute)
+    with pytest.raises(PromptGymError, match="asked the proposer 'rule' 50 times in a row"):
+        RandomTokens(2, 3, generator="model").optimize(problem)
+    assert len(mute.asked) == 16 * IDLE and problem.ledger.queries == 0
 
 
 def test_samples_of_the_embedded_model_are_not_the_words_of_chance() -> None:
-    sizes = {"train": 16, "dev": 8, "test": 1}
-    problem = make_problem("author", "tiny", task_options={"sizes": sizes}, budget=900)
+    sizes = {"train": 8, "dev": 8, "test": 1}
+    options: dict[str, Any] = {"task_options": {"sizes": sizes}, "budget": 8 * 40 + 40}
+    sink = ListSink()
+    problem = make_problem("author", "tiny", proposer="tiny", events=sink, **options)
     method = RandomTokens(batch=40, generator="model")
-    prompts = asked(method, problem)
-    assert prompts == asked(method, problem)
+    method.optimize(problem)
+    scored = next(e for e in sink.events if e["kind"] == "scores")
+    prompts = [Prompt(p["instruction"]) for p in scored["prompts"]]
     assert len(set(prompts)) > 20
     assert all(1 <= len(p.words) <= 8 for p in prompts)
     drawn = asked(RandomTokens(batch=40), problem)
@@ -82,9 +87,12 @@ def nats_a_word(problem: Problem, prompts: list[Prompt]) -> float:
 
 
 def test_a_model_that_does_not_generate_is_refused_by_name() -> None:
-    problem = make_problem("author", "tiny-masked", budget=10_000)
-    with pytest.raises(ConfigError, match=r"tiny-masked.* is a masked one"):
-        make_optimizer("random_tokens", generator="model").optimize(problem)
+    method = make_optimizer("random_tokens", generator="model")
+    problem = make_problem("author", "tiny-masked", proposer="tiny-masked", budget=10_000)
+    with pytest.raises(ConfigError, match=r"tiny-masked.* is a masked model.*proposer='tiny'"):
+        method.optimize(problem)
+    with pytest.raises(ConfigError, match=r"the problem has none; .*proposer='tiny'"):
+        method.optimize(make())
 
 
 @pytest.mark.parametrize("wrong", [{"generator": "markov"}, {"batch": 0}])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -33,10 +33,16 @@ prompt = ""
 """
 
 
+@dataclass(frozen=True)
 class Asking(manual.ManualPrompts):
-    """A method that asks a proposer."""
+    """A method that asks a proposer, if its option says so."""
 
-    proposes: ClassVar[bool] = True
+    asks: bool = True
+
+    @property
+    def proposes(self) -> bool:
+        """Whether it does."""
+        return self.asks
 
 
 def write(folder: Path, text: str) -> Path:
@@ -155,6 +161,21 @@ def test_a_method_that_asks_a_proposer_needs_one(
         load_suite(write(tmp_path, text))
     with pytest.raises(ConfigError, match=r"proposer: unknown model 'rewriter'"):
         load_suite(write(tmp_path, 'proposer = "rewriter"\n' + text))
+
+
+def test_options_decide_whether_a_method_asks_a_proposer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BASELINES, "asking", f"{__name__}:Asking")
+    silent = '{method = "asking", name = "silent", options = {asks = false}}'
+    text = SMALL.replace('"manual"', silent)
+    assert all(c.experiment.proposer is None for c in load_suite(write(tmp_path, text)).cells())
+    both = SMALL.replace('"manual"', f'{silent}, "asking"')
+    with pytest.raises(ConfigError, match=r"mine.toml: methods\[1\]: asking asks a proposer"):
+        load_suite(write(tmp_path, both))
+    cells = load_suite(write(tmp_path, 'proposer = "tiny-rewriter"\n' + both)).cells()
+    given = {c.method for c in cells if c.experiment.proposer == "tiny-rewriter"}
+    assert given == {"asking"} and {c.method for c in cells} == {"silent", "asking", "rl"}
 
 
 def test_a_suite_is_a_value() -> None:

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from promptgym.agents import optimizer_class
+from promptgym.agents import make_optimizer
 from promptgym.evaluation.experiment import Experiment
 from promptgym.types import JSON
 
@@ -113,20 +113,29 @@ class Suite:
             for task in self.tasks
             for model in (self.models if task.model is None else [Part(task.model, task.model)])
         ]
+        # others' runs stay the same when a suite is given a proposer
+        asking = {m.name for m in self.methods if self.proposer is not None and proposes(m)}
         return [
-            self._cell(task, model, method, start, dict(budget), seed)
+            self._cell(task, model, method, start, dict(budget), seed, method.name in asking)
             for seed, budget, (task, model), start, method in itertools.product(
                 self.seeds, self.budgets, pairs, self.starts, self.methods
             )
         ]
 
     def _cell(
-        self, task: Part, model: Part, method: Part, start: str, budget: JSON, seed: int
+        self,
+        task: Part,
+        model: Part,
+        method: Part,
+        start: str,
+        budget: JSON,
+        seed: int,
+        asks: bool,
     ) -> Cell:
-        """Return one run."""
+        """Return one run; with the suite's proposer if its method asks one."""
         drawn = {"seed": seed} if self.split_by_seed else {}
-        asked: JSON = {}  # others' runs stay the same when a suite is given a proposer
-        if self.proposer is not None and proposes(method):
+        asked: JSON = {}
+        if self.proposer is not None and asks:
             asked = {
                 "proposer": self.proposer.spec,
                 "proposer_options": self.proposer.options,
@@ -148,8 +157,12 @@ class Suite:
 
 
 def proposes(method: Part) -> bool:
-    """Return whether a method asks a proposer for its prompts."""
-    return bool(getattr(optimizer_class(method.spec.partition(":")[0]), "proposes", False))
+    """Return whether a method, with its options, asks a proposer for its prompts.
+
+    Raises:
+        ConfigError: for a method or option that there is not.
+    """
+    return bool(getattr(make_optimizer(method.spec, **method.options), "proposes", False))
 
 
 def _short(kind: str) -> str:

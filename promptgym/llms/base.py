@@ -128,6 +128,17 @@ class AnswersInParts(Protocol):
         ...
 
 
+@runtime_checkable
+class FillsGaps(Protocol):
+    """What a model may offer besides: of a text with a gap, `generate` writes what stands there.
+
+    Attributes:
+        gap_token: marks the gap, of which a text has one; "" if the model fills none.
+    """
+
+    gap_token: str
+
+
 def empty_logprobs(n: int, labels: int) -> FloatArray:
     """Return an (N, L) array of NaN: nothing is scored until it is."""
     return np.full((n, labels), np.nan)

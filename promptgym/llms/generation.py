@@ -84,7 +84,8 @@ def end_tokens(model: TransformersModel) -> set[int]:
     """Return the tokens at which a model's answers end."""
     ids = getattr(getattr(model.model, "generation_config", None), "eos_token_id", None)
     out = set(ids) if isinstance(ids, list | tuple) else {ids}
-    return {int(i) for i in [*out, model.tokenizer.eos_token_id] if i is not None}
+    more = (model.tokenizer.eos_token_id, getattr(model, "gap_end", None))
+    return {int(i) for i in [*out, *more] if i is not None}
 
 
 def write_on(

@@ -61,6 +61,7 @@ class RayModel:
         self.name: str = about["name"]
         self.kind: Kind = about["kind"]
         self.mask_token: str = about["mask_token"]
+        self.gap_token: str = about["gap_token"]
 
     def __copy__(self) -> RayModel:
         """Return self: a frozen model is shared."""

@@ -50,6 +50,7 @@ class Worker:
             "name": model.name,
             "kind": model.kind,
             "mask_token": model.mask_token,
+            "gap_token": getattr(model, "gap_token", ""),
             "pid": os.getpid(),
         }
 

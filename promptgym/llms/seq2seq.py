@@ -25,6 +25,8 @@ from promptgym.llms.prefix import pack
 from promptgym.llms.transformers_common import TransformersModel
 from promptgym.types import FloatArray
 
+SENTINELS = ("<extra_id_0>", "<extra_id_1>")
+
 
 class Seq2SeqModel(TransformersModel):
     """An encoder-decoder model such as T5 or BART.
@@ -32,6 +34,13 @@ class Seq2SeqModel(TransformersModel):
     The encoder reads a text once; a label is what the decoder writes behind its start token (and
     the begin token that the tokenizer puts before a text, as BART's does), its tokens'
     log-probabilities summed, the end token not counted (as for causal models).
+
+    A T5 fills gaps (Raffel et al., JMLR 2020, section 3.1.4): where a text has its first sentinel,
+    it writes what was left out there, up to the second sentinel.
+
+    Attributes:
+        gap_token: the first sentinel; "" where the tokenizer has none.
+        gap_end: id of the second one.
     """
 
     kind: Kind = "seq2seq"
@@ -45,6 +54,10 @@ class Seq2SeqModel(TransformersModel):
         bare, whole = self.encode(["a"], special=False)[0], self.encode(["a"])[0]
         at = next((n for n in range(len(whole)) if whole[n : n + len(bare)] == bare), 0)
         self.begin = [int(start), *whole[:at]]
+        sentinels = self.tokenizer.get_added_vocab()
+        fills = all(token in sentinels for token in SENTINELS)
+        self.gap_token = SENTINELS[0] if fills else ""
+        self.gap_end: int | None = sentinels[SENTINELS[1]] if fills else None
         self.encoder = self.model.get_encoder()
         self.pad_id = int(self.tokenizer.pad_token_id or 0)
         self._lock = threading.RLock()

@@ -106,12 +106,15 @@ class SearchMethod(ABC):
     Attributes:
         name: registered name.
         endless: whether only the budget ends the search; then a problem without one is refused.
-        proposes: whether it asks the problem's proposer; then a problem without one is refused.
     """
 
     name: ClassVar[str]
     endless: ClassVar[bool] = True
-    proposes: ClassVar[bool] = False
+
+    @property
+    def proposes(self) -> bool:
+        """Whether it asks the problem's proposer; then a problem without one is refused."""
+        return False
 
     @abstractmethod
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
@@ -164,7 +167,7 @@ class SearchMethod(ABC):
 
         Raises:
             ConfigError: for a problem that `check` refuses, or a folder of another run.
-            PromptGymError: if no prompt could be scored.
+            PromptGymError: if no prompt could be scored, or the proposer brought none.
         """
         self.check(problem)
         header = describe(problem, self.name, seed, self.options())
@@ -197,6 +200,8 @@ def drive(method: SearchMethod, problem: Problem, seed: int) -> Result:
             stats["asks"] += 1
             stats["prompts"] += len(answer.scores)
             ask = search.send(answer)
+        if not stats["asks"]:
+            raise PromptGymError(idle_warning(method, problem))
         problem.events.emit("warning", message=idle_warning(method, problem))
     except (StopIteration, BudgetExhausted):
         pass
