@@ -6,6 +6,7 @@ import base64
 import csv
 import html
 import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from promptgym.types import JSON
 
 COLUMNS = (
     *("task", "model", "method", "start", "budget", "seed", "status", "test", "dev", "reward"),
+    "regret",
     *("queries", "tokens", "usd", "seconds", "prompt"),
 )
 NOTE = (
@@ -54,12 +56,17 @@ def write_bench_report(path: str | Path) -> list[Path]:
     about = f"{_counts(findings)} with promptgym {bench.version}. {NOTE}"
     texts = [f"# {name}", about]
     body = [f"<h1>{html.escape(name)}</h1>", f"<p>{html.escape(about)}</p>"]
+
+    def add(title: str, *tables: Table) -> None:
+        texts.extend([f"## {title}", *map(markdown, tables)])
+        body.extend([f"<h2>{html.escape(title)}</h2>", *map(html_table, tables)])
+
+    for budget, table in regret_tables(findings).items():
+        add(f"Simple regret to the best prompt of the table, {budget}", table)
     for setting in settings:
-        texts.append(f"## {setting.name}")
-        body.append(f"<h2>{html.escape(setting.name)}</h2>")
-        for table in (task_table(setting), summary_table(setting)):
-            texts.append(markdown(table))
-            body.append(html_table(table))
+        if all(f.test is None for f in setting.findings) and regret_tables(setting.findings):
+            continue  # nothing was measured twice: there is a regret, and no test
+        add(setting.name, task_table(setting), summary_table(setting))
         for title, png in plots(setting).items():
             data = base64.b64encode(png).decode()
             caption = html.escape(title)
@@ -75,15 +82,33 @@ def write_bench_report(path: str | Path) -> list[Path]:
 
 def task_table(setting: Setting) -> Table:
     """Return mean test score and interval of every method on every task, with the failed cells."""
+    return _by_task(setting.findings, lambda finding: finding.test)
+
+
+def regret_tables(findings: Sequence[Finding]) -> dict[str, Table]:
+    """Return, for each budget, mean regret and interval of every method on every measured table."""
+    known = [f.cell["task"] for f in findings if f.regret is not None]
+    own = [f for f in findings if f.cell["task"] in known]
+    return {
+        budget: _by_task([f for f in own if f.budget == budget], lambda finding: finding.regret)
+        for budget in dict.fromkeys(f.budget for f in own)
+    }
+
+
+def _by_task(findings: Sequence[Finding], value: Callable[[Finding], float | None]) -> Table:
+    """Return mean and interval of a value, methods x tasks, with the failed cells."""
+    tasks = list(dict.fromkeys(f.cell["task"] for f in findings))
     rows = []
-    for method in setting.methods:
+    for method in dict.fromkeys(f.cell["method"] for f in findings):
+        own = [f for f in findings if f.cell["method"] == method]
         cells = [method]
-        for task in setting.tasks:
-            values = [f.test for f in setting.of(method, task) if f.test is not None]
+        for task in tasks:
+            found = [value(f) for f in own if f.cell["task"] == task]
+            values = [v for v in found if v is not None]
             cells.append("-" if not values else _shown(_mean(values)))
-        statuses = [f.status for f in setting.of(method)]
+        statuses = [f.status for f in own]
         rows.append([*cells, str(statuses.count("failed")), str(statuses.count("missing"))])
-    return ["method", *setting.tasks, "failed", "missing"], rows
+    return ["method", *tasks, "failed", "missing"], rows
 
 
 def summary_table(setting: Setting) -> Table:
@@ -135,6 +160,7 @@ def _row(finding: Finding) -> JSON:
         best, spent = result["best"], result["spent"]
         row |= {kind: spent.get(kind) for kind in ("queries", "tokens", "usd", "seconds")}
         row |= {"dev": (best["dev"] or {}).get("value"), "reward": best["reward"]}
+        row["regret"] = finding.regret
         row["prompt"] = best["prompt"]["instruction"]
     return row
 

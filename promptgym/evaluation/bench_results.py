@@ -43,8 +43,18 @@ class Finding:
     @property
     def setting(self) -> str:
         """Return model, start and budget in words."""
-        caps = ", ".join(f"{value:,} {kind}" for kind, value in self.cell["budget"].items())
-        return f"{self.cell['model']}, start {self.cell['start']}, {caps}"
+        return f"{self.cell['model']}, start {self.cell['start']}, {self.budget}"
+
+    @property
+    def budget(self) -> str:
+        """Return the budget in words."""
+        return ", ".join(f"{value:,} {kind}" for kind, value in self.cell["budget"].items())
+
+    @property
+    def regret(self) -> float | None:
+        """Return what the prompt lacks to the best of a measured table; None for other tasks."""
+        found: float | None = self.curve[-1].get("regret") if self.curve else None
+        return found
 
 
 @dataclass(frozen=True)
