@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 from test_bench import suite_of
 
 from promptgym.cli import main
@@ -132,3 +134,14 @@ def test_one_seed_of_one_method_has_a_report_too(tmp_path: Path) -> None:
     assert setting.scores == {} and setting.reference is None and setting.summary() == []
     assert list(plots(setting)) == ["Test score of the best prompt by dev, against queries"]
     assert all(file.stat().st_size for file in write_bench_report(bench.path))
+
+
+def test_the_page_is_light_or_dark_and_so_are_its_plots(bench: BenchFolder) -> None:
+    page = write_bench_report(bench.path)[0].read_text(encoding="utf-8")
+    assert "color-scheme: light dark" in page
+    dark = page.partition("@media (prefers-color-scheme: dark) {")[2]
+    assert "--ground:" in dark and "img { filter: invert" in dark
+    _, (setting,) = read_bench(bench.path)
+    for png in plots(setting).values():
+        ground = imread(io.BytesIO(png))[0, 0]
+        assert len(ground) == 4 and ground[3] == 0  # what stands behind it shows through

@@ -1,4 +1,8 @@
-"""The report of a benchmark: report.md, results.csv and one self-contained report.html."""
+"""The report of a benchmark: report.md, results.csv and one self-contained report.html.
+
+The page is laid out as that of a run is, light or dark as the reader's system is; the plots have no
+ground, and dark pages turn their colours round.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from promptgym.evaluation import stats
 from promptgym.evaluation.bench import BenchFolder
 from promptgym.evaluation.bench_plots import plots
 from promptgym.evaluation.bench_results import Finding, Setting, read_bench
+from promptgym.evaluation.report import REPORT, page
 from promptgym.runs.folder import write_text
 from promptgym.types import JSON
 
@@ -30,15 +35,6 @@ NOTE = (
     "out of the aggregates."
 )
 Table = tuple[list[str], list[list[str]]]
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 15px/1.45 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto }}
-table {{ border-collapse: collapse; margin: 1rem 0 }} img {{ max-width: 100% }}
-td, th {{ padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: left }}
-</style></head><body>
-{body}
-</body></html>
-"""
 
 
 def write_bench_report(path: str | Path) -> list[Path]:
@@ -55,7 +51,7 @@ def write_bench_report(path: str | Path) -> list[Path]:
     name = bench.suite["name"]
     about = f"{_counts(findings)} with promptgym {bench.version}. {NOTE}"
     texts = [f"# {name}", about]
-    body = [f"<h1>{html.escape(name)}</h1>", f"<p>{html.escape(about)}</p>"]
+    body: list[str] = []
 
     def add(title: str, *tables: Table) -> None:
         texts.extend([f"## {title}", *map(markdown, tables)])
@@ -72,8 +68,7 @@ def write_bench_report(path: str | Path) -> list[Path]:
             caption = html.escape(title)
             body.append(f"<h3>{caption}</h3>")
             body.append(f'<img alt="{caption}" src="data:image/png;base64,{data}">')
-    page = _PAGE.format(title=html.escape(name), body="\n".join(body))
-    contents = {"report.html": page, "report.md": "\n\n".join(texts) + "\n"}
+    contents = {REPORT: page(name, about, body), "report.md": "\n\n".join(texts) + "\n"}
     contents["results.csv"] = as_csv(findings)
     for file, content in contents.items():
         write_text(bench.path / file, content)
@@ -138,7 +133,7 @@ def html_table(table: Table) -> str:
     head, rows = table
     lines = ["<tr>" + "".join(f"<th>{html.escape(c)}</th>" for c in head) + "</tr>"]
     lines += ["<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in r) + "</tr>" for r in rows]
-    return "<table>\n" + "\n".join(lines) + "\n</table>"
+    return '<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>"
 
 
 def as_csv(findings: list[Finding]) -> str:
