@@ -19,7 +19,7 @@ from promptgym.evaluation import stats
 from promptgym.evaluation.bench import BenchFolder
 from promptgym.evaluation.bench_cell import Failure
 from promptgym.evaluation.bench_plots import plots
-from promptgym.evaluation.bench_report import task_table, write_bench_report
+from promptgym.evaluation.bench_report import anytime_table, task_table, write_bench_report
 from promptgym.evaluation.bench_results import read_bench
 from promptgym.runs.folder import write_json
 
@@ -103,6 +103,15 @@ def test_curves_hold_each_score_until_the_next(bench: BenchFolder) -> None:
     rows = setting.curves("<rl|>", "topic", np.array([0.0, 299, 300, 599, 600, 700]))
     assert rows.shape == (4, 6) and np.isnan(rows[:, :2]).all()
     np.testing.assert_allclose(rows[2, 2:], [0.82, 0.82, 0.92, 0.92])
+
+
+def test_smaller_budgets_are_read_off_the_curves(bench: BenchFolder) -> None:
+    _, (setting,) = read_bench(bench.path)
+    head, rows = anytime_table(setting) or ([], [])
+    assert head == ["IQM by", "160 queries", "320 queries", "640 queries"]
+    table = {row[0]: row[1:] for row in rows}
+    assert table["manual"] == ["-", "0.400 [0.400, 0.400]", "0.500 [0.500, 0.500]"]
+    assert table["<rl|>"][1].startswith("0.815 [") and table["<rl|>"][2].startswith("0.915 [")
 
 
 def test_the_report_is_three_files_and_the_page_holds_all_of_it(

@@ -11,6 +11,7 @@ import csv
 import html
 import io
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from promptgym.evaluation.bench_plots import plots
 from promptgym.evaluation.bench_results import Finding, Setting, read_bench
 from promptgym.evaluation.report import REPORT, page
 from promptgym.runs.folder import write_text
-from promptgym.types import JSON
+from promptgym.types import JSON, FloatArray
 
 COLUMNS = (
     *("task", "model", "method", "start", "budget", "seed", "status", "test", "dev", "reward"),
@@ -34,6 +35,8 @@ NOTE = (
     "strongest baseline, by Holm's correction. Seeds that did not finish on all tasks are left "
     "out of the aggregates."
 )
+SHARES = (0.25, 0.5)
+"""Of the budget of queries, beside the whole, at which the anytime curves are read."""
 Table = tuple[list[str], list[list[str]]]
 
 
@@ -62,7 +65,8 @@ def write_bench_report(path: str | Path) -> list[Path]:
     for setting in settings:
         if all(f.test is None for f in setting.findings) and regret_tables(setting.findings):
             continue  # nothing was measured twice: there is a regret, and no test
-        add(setting.name, task_table(setting), summary_table(setting))
+        tables = task_table(setting), summary_table(setting), anytime_table(setting)
+        add(setting.name, *filter(None, tables))
         for title, png in plots(setting).items():
             data = base64.b64encode(png).decode()
             caption = html.escape(title)
@@ -119,6 +123,26 @@ def summary_table(setting: Setting) -> Table:
     return head, rows
 
 
+def anytime_table(setting: Setting) -> Table | None:
+    """Return the IQM of every method at shares of the queries, read off the anytime curves.
+
+    None for a setting without a cap on queries. A dash is a method that had no incumbent by then.
+    """
+    cap = setting.findings[0].cell["budget"].get("queries")
+    if cap is None:
+        return None
+    columns: dict[str, dict[str, FloatArray]] = {}
+    for queries in (cap * share for share in SHARES):
+        at = partial(Finding.test_at, queries=queries)
+        columns[f"{queries:,.0f} queries"] = setting.matrices(at)
+    columns[f"{cap:,} queries"] = setting.scores
+    rows = [
+        [method, *(_iqm(found[method]) if method in found else "-" for found in columns.values())]
+        for method in setting.scores
+    ]
+    return ["IQM by", *columns], rows
+
+
 def markdown(table: Table) -> str:
     """Return a table as Markdown."""
     head, rows = table
@@ -172,6 +196,12 @@ def _mean(values: list[float]) -> list[float]:
     scores = np.array(values)[:, None]
     found = stats.stratified_bootstrap(stats.mean, scores, rng=np.random.default_rng(0))
     return [float(found.point), float(found.low), float(found.high)]
+
+
+def _iqm(scores: FloatArray) -> str:
+    """Return the IQM of scores (R, T) and its interval."""
+    found = stats.stratified_bootstrap(stats.iqm, scores, rng=np.random.default_rng(0))
+    return _shown([float(found.point), float(found.low), float(found.high)])
 
 
 def _shown(triple: list[float]) -> str:
