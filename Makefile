@@ -80,6 +80,8 @@ bench: $(VENV)/.installed  ## measure speed, then learning; QUICK=1 only tries e
 	$(PY) benchmarks/scoring.py --plot build/cost.png $(call quick,--quick)
 	$(PY) benchmarks/options.py $(call quick,--shape gpt2:2x64 --rounds 1)
 	$(PY) benchmarks/overhead.py --store $(call quick,--rounds 1)
+	$(PY) benchmarks/overhead.py --driver $(call quick,--rounds 1)
+	$(PY) benchmarks/resume.py $(call quick,--methods opro --points 2)
 	$(PY) benchmarks/cache.py $(call quick,--scores 50000 --rounds 1)
 	$(PY) benchmarks/env_steps.py --seconds $(call quick,0.3 --sizes 1 8,5)
 	$(PY) benchmarks/http_calls.py $(call quick,--calls 400 --rounds 2)

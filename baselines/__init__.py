@@ -27,6 +27,7 @@ BASELINES: dict[str, str] = {
     "random_demonstrations": "promptgym.baselines.random_demonstrations:RandomDemonstrations",
     "random_edits": "promptgym.baselines.random_edits:RandomEdits",
     "random_tokens": "promptgym.baselines.random_tokens:RandomTokens",
+    "select": "promptgym.baselines.select:Select",
     "simulated_annealing": "promptgym.baselines.simulated_annealing:SimulatedAnnealing",
     "spo": "promptgym.baselines.spo:SPO",
     "tabu": "promptgym.baselines.tabu:Tabu",

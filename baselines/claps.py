@@ -25,13 +25,14 @@ import numpy as np
 
 from promptgym.arguments import check_arguments, hints
 from promptgym.baselines import BASELINES
-from promptgym.baselines.asking import Memory, Objective, check_at_least, check_choice
+from promptgym.baselines.asking import Memory, Objective
 from promptgym.baselines.clustering import representatives
 from promptgym.baselines.hill_climbing import Words
 from promptgym.errors import ConfigError
 from promptgym.llms.embeddings import has_embeddings, word_embeddings
 from promptgym.problem import Problem
 from promptgym.prompts import Example
+from promptgym.ranges import COUNT, Range, check_choices, check_ranges
 from promptgym.scoring import Scores
 from promptgym.search.driver import Answer, Ask, Note, Search, SearchMethod
 from promptgym.types import JSON, FloatArray
@@ -100,14 +101,9 @@ class ClaPS(SearchMethod):
 
     def __post_init__(self) -> None:
         """Refuse unknown options, also those of the search."""
-        check_choice(self.name, "objective", self.objective, Objective)
-        check_choice(self.name, "representatives", self.representatives, Representatives)
-        check_choice(self.name, "influence", self.influence, Influence)
-        check_at_least(
-            self.name, 1, clusters=self.clusters, examples=self.examples, batch=self.batch
-        )
-        if not 0 < self.keep <= 1:
-            raise ConfigError(f"{self.name}: keep is a share above 0, up to 1, got {self.keep}")
+        check_choices(self.name, self)
+        counts = ("clusters", "examples", "batch")
+        check_ranges(self.name, self, {COUNT: counts, Range(0, 1, above=True): ("keep",)})
         self.build()
 
     def build(self) -> SearchMethod:

@@ -13,10 +13,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from promptgym.baselines.asking import Memory, Objective, check_at_least, check_choice
+from promptgym.baselines.asking import Memory, Objective
 from promptgym.baselines.hill_climbing import Words
-from promptgym.errors import ConfigError
 from promptgym.problem import Problem
+from promptgym.ranges import COUNT, NOT_NEGATIVE, SHARE, check_choices, check_ranges
 from promptgym.search.driver import Search, SearchMethod
 
 Crossover = Literal["uniform", "published"]
@@ -53,15 +53,16 @@ class ClapsGenetic(SearchMethod):
 
     def __post_init__(self) -> None:
         """Refuse unknown options."""
-        check_choice(self.name, "objective", self.objective, Objective)
-        check_choice(self.name, "crossover", self.crossover, Crossover)
-        check_at_least(self.name, 1, length=self.length, population=self.population)
-        check_at_least(
-            self.name, 0, mutants=self.mutants, children=self.children, generations=self.generations
+        check_choices(self.name, self)
+        check_ranges(
+            self.name,
+            self,
+            {
+                COUNT: ("length", "population"),
+                NOT_NEGATIVE: ("mutants", "children", "generations"),
+                SHARE: ("survivors", "mutation"),
+            },
         )
-        for option in ("survivors", "mutation"):
-            if not 0 <= (value := getattr(self, option)) <= 1:
-                raise ConfigError(f"{self.name}: {option} lies between 0 and 1, got {value}")
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Breed until generations or budget end, or nothing is new."""
@@ -117,8 +118,8 @@ class ClapsGreedy(SearchMethod):
 
     def __post_init__(self) -> None:
         """Refuse unknown options."""
-        check_choice(self.name, "objective", self.objective, Objective)
-        check_at_least(self.name, 1, length=self.length, batch=self.batch)
+        check_choices(self.name, self)
+        check_ranges(self.name, self, {COUNT: ("length", "batch")})
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Fill the places from left to right."""

@@ -31,11 +31,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from promptgym.baselines.asking import check_at_least, check_choice
 from promptgym.baselines.random_tokens import random_prompt
 from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
+from promptgym.ranges import COUNT, FINITE, Range, check_choices, check_ranges
 from promptgym.scoring import Scores
 from promptgym.search.driver import Answer, Ask, Note, Search, SearchMethod
 from promptgym.search.ensemble import Ensemble, paid, reading, vote
@@ -72,13 +72,16 @@ class PromptBoosting(SearchMethod):
 
     def __post_init__(self) -> None:
         """Refuse unknown options."""
-        check_choice(self.name, "verbalizers", self.verbalizers, Verbalizers)
-        check_at_least(self.name, 1, pool=self.pool, learners=self.learners, length=self.length)
-        check_at_least(self.name, self.pool, candidates=self.candidates)
-        if not 0 < self.learning_rate < math.inf:
-            raise ConfigError(
-                f"{self.name}: learning_rate must be positive and finite, got {self.learning_rate}"
-            )
+        check_choices(self.name, self)
+        check_ranges(
+            self.name,
+            self,
+            {
+                COUNT: ("pool", "learners", "length"),
+                Range(self.pool): ("candidates",),
+                FINITE: ("learning_rate",),
+            },
+        )
 
     def check(self, problem: Problem) -> None:
         """Refuse a task without labels, and a budget that the pool does not fit in."""

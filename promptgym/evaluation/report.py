@@ -45,19 +45,23 @@ def write_report(run: RunFolder, problem: Problem, result: JSON) -> Path:
         *_explained(problem, manual, best),
         _facts(run, result),
     ]
-    page = Template(
-        resources.files("promptgym.evaluation").joinpath("report.html").read_text("utf-8")
-    ).substitute(
-        title=escape(f"{result['method']} on {problem.task.name}"),
-        subtitle=escape(
-            f"model {problem.model.name}, seed {result['seed']}, "
-            f"{result['spent']['queries']:,} queries, {result['spent']['seconds']:.0f} s"
-        ),
-        body="\n".join(sections),
+    text = page(
+        f"{result['method']} on {problem.task.name}",
+        f"model {problem.model.name}, seed {result['seed']}, "
+        f"{result['spent']['queries']:,} queries, {result['spent']['seconds']:.0f} s",
+        sections,
     )
     path = run.path / REPORT
-    write_text(path, page)
+    write_text(path, text)
     return path
+
+
+def page(title: str, subtitle: str, sections: Iterable[str]) -> str:
+    """Return a page: title and subtitle as text, sections as HTML."""
+    layout = resources.files("promptgym.evaluation").joinpath(REPORT).read_text("utf-8")
+    return Template(layout).substitute(
+        title=escape(title), subtitle=escape(subtitle), body="\n".join(sections)
+    )
 
 
 def _prompt(prompt: Prompt) -> str:
