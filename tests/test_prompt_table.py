@@ -89,10 +89,10 @@ def test_damaged_files_are_refused(tmp_path: Path, damage: str) -> None:
         path.write_text("no table")
     else:
         with np.load(FILE) as file:
-            head, codes = file["head"], file["codes"].copy()
-        codes[0, 0] += 1
-        changed = codes if damage == "changed" else np.array([{"a": 1}], dtype=object)
-        np.savez(path, head=head, codes=changed)
+            head, steps = file["head"], file["steps"].copy()
+        steps[0, 0] += 1
+        changed = steps if damage == "changed" else np.array([{"a": 1}], dtype=object)
+        np.savez(path, head=head, steps=changed)
     with pytest.raises(TaskError, match=r"t\.npz"):
         find_table(str(path))
 

@@ -196,11 +196,13 @@ def best_of_random(regret: FloatArray, n: int) -> float:
 
 def _draw_scores(land: TableLandscape, axes: Any) -> None:
     """Draw the histogram of the metric."""
-    axes.hist(land.score, bins=40, color="0.6")
+    levels = np.arange(land.queries + 2) / land.queries - 0.5 / land.queries  # one bar a level
+    axes.hist(land.score, bins=levels, color="0.6")
+    axes.set_xlim(land.score.min() - 0.02, land.optimum + 0.02)
     axes.axvline(land.empty, color="C0", label=f"empty prompt {land.empty:.2f}")
     axes.axvline(land.optimum, color="C3", label=f"optimum {land.optimum:.2f}")
     axes.set(title="What prompts score", xlabel="metric on train", ylabel="prompts", yscale="log")
-    axes.legend()
+    axes.legend(loc="lower center")
 
 
 def _draw_peaks(land: TableLandscape, axes: Any) -> None:

@@ -164,7 +164,7 @@ def _read(path: Path, _: Any) -> PromptTable:
             head = json.loads(str(file["head"]))
             if head["format"] != FORMAT:
                 raise TaskError(f"{path}: format {head['format']!r}, this version reads {FORMAT}")
-            codes = np.cumsum(file["codes"], axis=1, dtype=np.int8)
+            codes = np.cumsum(file["steps"], axis=1, dtype=np.int8).T.copy()
         table = make_table(
             path.stem,
             head["about"],
@@ -237,7 +237,8 @@ def make_table(
 def write_table(table: PromptTable, path: Path) -> None:
     """Write a table into a file, whole or not at all.
 
-    Neighbouring codes are written as differences, which are smaller when compressed.
+    Codes are written example by example, as differences between neighbouring prompts, which are
+    smaller when compressed.
     """
     head = {
         "format": FORMAT,
@@ -249,10 +250,10 @@ def write_table(table: PromptTable, path: Path) -> None:
         "splits": {s: [(e.input, e.target) for e in table.splits[s]] for s in SPLITS},
         "digest": table.digest,
     }
-    steps = np.diff(table.codes, axis=1, prepend=np.int8(0))
+    steps = np.diff(table.codes.T, axis=1, prepend=np.int8(0))
     scratch = path.with_name(f"{path.name}.part")
     with scratch.open("wb") as file:
-        np.savez_compressed(file, head=np.array(json.dumps(head)), codes=steps)
+        np.savez_compressed(file, head=np.array(json.dumps(head)), steps=steps)
     scratch.replace(path)
 
 
