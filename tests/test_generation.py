@@ -145,3 +145,9 @@ def test_tokens_are_counted_without_special_ones(built: Any) -> None:
     texts = ["a movie <mask> .", "the plot was <mask> ."]
     counted = model.count_tokens(texts)
     np.testing.assert_array_equal(model.label_logprobs(texts, ["great", "bad"]).tokens, counted)
+
+
+def test_a_model_without_key_values_says_that_it_does_not_generate(built: Any) -> None:
+    model = load_model(built("causal", "state-space"))
+    with pytest.raises(ModelError, match=r"keeps no key/values .* give the task labels"):
+        model.generate(["a movie"], Sampling())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from promptgym.errors import ModelError
 from promptgym.llms.base import Completion, Sampling, check_sampling
 from promptgym.llms.prefix import pack
 from promptgym.types import FloatArray
@@ -163,6 +164,9 @@ def generate_causal(
 
     Returns:
         One completion a text; one that could outgrow the model's length has an error instead.
+
+    Raises:
+        ModelError: the model keeps no key/values.
     """
     check_sampling(sampling)
     draws = uniforms(texts, sampling)
@@ -211,7 +215,12 @@ def _continue(
         last = torch.full_like(every, tokens.shape[1] - 1)
         logits: torch.Tensor
         logits, output = engine.head.logits(every, last, use_cache=True, **inputs)
-        state["cache"] = output.past_key_values
+        state["cache"] = getattr(output, "past_key_values", None)
+        if state["cache"] is None:
+            raise ModelError(
+                f"{model.name} keeps no key/values of what it has read (as state space models do "
+                "not), which generation needs; give the task labels, or use another model"
+            )
         return logits
 
     def step(tokens: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
