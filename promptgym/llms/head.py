@@ -141,5 +141,5 @@ def gather_logprobs(logits: torch.Tensor, columns: torch.Tensor) -> torch.Tensor
     Returns:
         Shape (W, C) or (W, 1), normalized over the whole vocabulary.
     """
-    logprobs = logits.log_softmax(-1)  # twice as fast as subtracting logsumexp
+    logprobs = logits.log_softmax(-1)  # faster than subtracting logsumexp
     return logprobs[:, columns] if columns.dim() == 1 else logprobs.gather(1, columns)
