@@ -94,7 +94,8 @@ class PromptBoosting(SearchMethod):
             raise ConfigError(
                 f"{self.name}: {self.candidates} prompts on train, {self.pool} and {finalists} "
                 f"finalists on dev take {needed:,} queries, and {reserve:,} of {cap:,} are set "
-                "aside for choosing at the end; give a larger budget, or fewer candidates and a smaller pool"
+                "aside for choosing at the end; give a larger budget, or fewer candidates and a "
+                "smaller pool"
             )
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
