@@ -39,7 +39,7 @@ from promptgym.ranges import COUNT, FINITE, Range, check_choices, check_ranges
 from promptgym.scoring import Scores
 from promptgym.search.driver import Answer, Ask, Note, Search, SearchMethod
 from promptgym.search.ensemble import Ensemble, paid, reading, vote
-from promptgym.search.selection import dev_reserve
+from promptgym.search.selection import TOP, dev_reserve
 from promptgym.types import FloatArray, IntArray
 
 Verbalizers = Literal["permuted", "task"]
@@ -91,12 +91,14 @@ class PromptBoosting(SearchMethod):
             raise ConfigError(
                 f"{self.name} boosts classifiers, and task {task.name!r} is answered by generation"
             )
-        needed = self.candidates * len(task.train) + self.pool * len(task.dev)
+        finalists = min(TOP, self.candidates)  # whom the driver asks on dev besides
+        needed = self.candidates * len(task.train) + (self.pool + finalists) * len(task.dev)
         if cap is not None and cap - (reserve := dev_reserve(task, cap)) < needed:
             raise ConfigError(
-                f"{self.name}: {self.candidates} prompts on train and {self.pool} on dev take "
-                f"{needed:,} queries, and {reserve:,} of {cap:,} are set aside for choosing at the "
-                "end; give a larger budget, or fewer candidates and a smaller pool"
+                f"{self.name}: {self.candidates} prompts on train, {self.pool} and {finalists} "
+                f"finalists on dev take {needed:,} queries, and {reserve:,} of {cap:,} are set "
+                "aside for choosing at the end; give a larger budget, or fewer candidates and a "
+                "smaller pool"
             )
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:

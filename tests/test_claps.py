@@ -13,8 +13,10 @@ from promptgym.baselines.claps import OWN, SHARED, ClaPS
 from promptgym.baselines.claps_searches import ClapsGenetic, ClapsGreedy
 from promptgym.baselines.clustering import kmeans, representatives
 from promptgym.errors import ConfigError
+from promptgym.evaluation.survey import _Observed
 from promptgym.problem import Problem, make_problem
 from promptgym.runs import ListSink
+from promptgym.search.driver import drive
 from promptgym.testing import TransparentModel, transparent_task
 from promptgym.testing.transparent import FILLERS, WEIGHTS
 
@@ -169,6 +171,13 @@ def test_the_embedded_models_words_are_clustered_and_a_resumed_run_clusters_them
         again = go(tmp_path, resume=True)
         assert again.stats == whole.stats and again.history == whole.history
         assert file.read_bytes().splitlines()[1:] != [] and again.best == whole.best
+
+
+def test_a_survey_passes_notes_on() -> None:
+    looks: list[int] = []
+    method = _Observed(ClaPS(keep=0.2), 200, lambda n, _: bool(looks.append(n)))
+    result = drive(method, make(20_000), 0)
+    assert len(result.stats["kept_words"]) == 3 and looks[-1] >= 200
 
 
 def test_a_pruning_that_leaves_nothing_says_so() -> None:

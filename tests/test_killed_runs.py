@@ -19,6 +19,11 @@ from openai_server import Answer, Seen, chat, serving
 from promptgym.tasks import load_task
 
 LOCAL: dict[str, dict[str, Any]] = {
+    "claps": {
+        "method": "claps",
+        "options": {"clusters": 20, "method_options": {"population": 20}},
+        "budget": {"queries": 3200},
+    },
     "hill_climbing": {"method": "hill_climbing", "budget": {"queries": 3200}},
     "opro": {
         "method": "opro",

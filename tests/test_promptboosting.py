@@ -18,6 +18,7 @@ from promptgym.baselines.promptboosting import PromptBoosting
 from promptgym.errors import ConfigError
 from promptgym.evaluation.ensembles import ensemble_row
 from promptgym.evaluation.experiment import Experiment, run_experiment
+from promptgym.evaluation.projection import project
 from promptgym.llms import LabelLogprobs
 from promptgym.problem import Problem, make_problem
 from promptgym.prompts import Example, Prompt, Template
@@ -195,6 +196,17 @@ def test_a_run_folder_and_its_report_have_the_ensemble(tmp_path: Path) -> None:
     assert record["best"]["prompt"]["instruction"] is not None
 
 
+def test_a_dry_run_counts_the_ensembles_held_out_queries() -> None:
+    sizes = {"train": 24, "dev": 16, "test": 50}
+    same: dict[str, Any] = {"task": "author", "task_options": {"sizes": sizes}}
+    same["budget"] = {"queries": 2000}
+    voting = project(Experiment(method="promptboosting", **same))
+    alone = project(Experiment(method="empty", **same))
+    assert voting["search"]["queries"] == 10 * (24 + 16) + 8 * 16
+    more = voting["held_out"]["queries"] - alone["held_out"]["queries"]
+    assert more >= 2 * (16 + 50), "two voters at least, on dev and test"
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -210,9 +222,10 @@ def test_wrong_options_are_refused(wrong: dict[str, Any], message: str) -> None:
 
 
 def test_a_budget_and_a_task_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ConfigError, match="take 400 queries"):
-        PromptBoosting().check(Problem(transparent_task(), TransparentModel(), budget=500))
-    PromptBoosting().check(Problem(transparent_task(), TransparentModel(), budget=560))
+    with pytest.raises(ConfigError, match="take 560 queries"):
+        PromptBoosting().check(Problem(transparent_task(), TransparentModel(), budget=700))
+    tight = Problem(transparent_task(), TransparentModel(), budget=720)
+    assert PromptBoosting().optimize(tight).ensemble is not None
     spoken = Task(
         name="spoken",
         template=Template("{input} {prompt}"),
