@@ -46,7 +46,8 @@ test: $(VENV)/.installed  ## build the wheel, install it, run pytest and mypy ag
 	cd "$$work"; \
 	echo "pytest, on the installed wheel"; \
 	PROMPTGYM_TEST_INSTALLED=1 "$(ROOT)/$(PY)" -P -m pytest -c "$(ROOT)/pyproject.toml" \
-	  --rootdir "$(ROOT)" -m "not slow" "$(ROOT)/tests" $(PYTEST_ARGS); \
+	  --rootdir "$(ROOT)" -m "not slow" -n logical --maxprocesses 8 --dist worksteal \
+	  "$(ROOT)/tests" $(PYTEST_ARGS); \
 	echo "mypy --strict, on the installed wheel"; \
 	"$(ROOT)/$(PY)" -m mypy --config-file "$(ROOT)/pyproject.toml" \
 	  --cache-dir "$(ROOT)/.mypy_cache/wheel" -p promptgym
@@ -79,6 +80,8 @@ bench: $(VENV)/.installed  ## measure speed, then learning; QUICK=1 only tries e
 	$(PY) benchmarks/scoring.py --plot build/cost.png $(call quick,--quick)
 	$(PY) benchmarks/options.py $(call quick,--shape gpt2:2x64 --rounds 1)
 	$(PY) benchmarks/overhead.py --store $(call quick,--rounds 1)
+	$(PY) benchmarks/overhead.py --driver $(call quick,--rounds 1)
+	$(PY) benchmarks/resume.py $(call quick,--methods opro --points 2)
 	$(PY) benchmarks/cache.py $(call quick,--scores 50000 --rounds 1)
 	$(PY) benchmarks/env_steps.py --seconds $(call quick,0.3 --sizes 1 8,5)
 	$(PY) benchmarks/http_calls.py $(call quick,--calls 400 --rounds 2)

@@ -14,7 +14,12 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
-from promptgym.agents.checkpoint import Tensors, read_checkpoint, write_checkpoint
+from promptgym.agents.checkpoint import (
+    Tensors,
+    of_this_version,
+    read_checkpoint,
+    write_checkpoint,
+)
 from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
@@ -238,9 +243,12 @@ class Agent(ABC):
                 raise ConfigError(f"{file} and {problem.journal.path} are not of one run")
             prompts = [Prompt.of(p) for p in problem.journal.peek()["prompts"]]
             self._take_in(problem, selection, prompts)
-        self._set_state(tensors, state["agent"])
-        for name in self.carried:
-            setattr(self, name, state[name])
+        with of_this_version(
+            file, f"remove it, and the run is resumed from {problem.journal.path}"
+        ):
+            self._set_state(tensors, state["agent"])
+            for name in self.carried:
+                setattr(self, name, state[name])
 
 
 def check_draws(n: int) -> None:

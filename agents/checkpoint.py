@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from promptgym.errors import ConfigError
+from promptgym.errors import ConfigError, PromptGymError
 from promptgym.runs.folder import write_json
 from promptgym.types import JSON
 
 ABOUT = "policy.json"
+TRAIN_AGAIN = "load it with the version that wrote it, or train again"
 
 Tensors = dict[str, torch.Tensor]
 
@@ -46,6 +49,56 @@ def read_checkpoint(path: Path) -> tuple[Tensors, JSON]:
         raise ConfigError(f"{path} is a safetensors file but no checkpoint: it has no state")
     state: JSON = json.loads(metadata["state"])
     return tensors, state
+
+
+@contextmanager
+def of_this_version(path: Path, remedy: str) -> Iterator[None]:
+    """Name a file whose content does not fit what is read from it.
+
+    Args:
+        path: the file.
+        remedy: what to do.
+
+    Raises:
+        ConfigError: in place of the errors of missing and unknown keys, and of shapes.
+    """
+    try:
+        yield
+    except PromptGymError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"{path} was written by another version of promptgym, or changed: {error!r}; {remedy}"
+        ) from error
+
+
+def check_trainer_folder(folder: Path, needed: tuple[str, ...], remedy: str) -> None:
+    """Refuse a checkpoint of a trainer of transformers that lacks a file, or has half of one.
+
+    Args:
+        folder: what the trainer wrote.
+        needed: files it must hold, beside weights as safetensors.
+        remedy: what to do.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    try:
+        weights = sorted(folder.glob("*.safetensors"))
+        for name in (*needed, *(() if weights else ("model.safetensors",))):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"there is no {name}")
+        for path in weights:
+            with safe_open(path, framework="pt"):
+                pass
+        for path in [*folder.glob("*.pt"), *folder.glob("*.pth")]:
+            if not zipfile.is_zipfile(path):  # as PyTorch writes; the index stands at the end
+                raise ValueError(f"{path.name} is cut")
+        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ConfigError(
+            f"the trainer's checkpoint {folder} is missing or damaged ({error}); {remedy}"
+        ) from None
 
 
 def write_policy(

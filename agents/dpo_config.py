@@ -27,14 +27,20 @@ class DPORewriterConfig(RewriterConfig):
         beta: weight of the pull to the reference; of the log odds in "orpo", and the factor of the
             log-likelihoods in "cpo" and "simpo". None is 0.1 (Question Rewriter, TRL), 2.0 in
             "simpo".
+        balance: of "kto": the weight of all desirable rewrites of a round over that of all others;
+            its paper has 1 to 4/3 (equation 8). None weighs each rewrite alike.
         reference: the policy as the round began, or as training did ("start").
         rejected: the worse ones are this round's rewrites, or those of the first round ("past").
         chosen: the better ones are this round's rewrites, or those of a policy that was trained on
             them first ("future"; costs their scores).
+        next_drafts: each round draws its drafts anew ("start"), or goes on from what the policy
+            makes of the last round's, where that is paid more ("rewrites": FIPO's iterative stage;
+            costs the scores of drafts and rewrites, one each).
         easy_first: train on the largest margins first.
         epochs: over the preferences of a round.
         batch: preferences of an update.
-        trainer: further arguments of TRL's DPOConfig or KTOConfig; they win over all of these.
+        trainer: further arguments of TRL's DPOConfig or KTOConfig; they win over all of these, see
+            `RewriterConfig`.
     """
 
     agent: ClassVar[str] = "dpo_rewriter"
@@ -48,9 +54,11 @@ class DPORewriterConfig(RewriterConfig):
     most: int = 512
     loss: str = "sigmoid"
     beta: float | None = None
+    balance: float | None = 1.0
     reference: Literal["round", "start"] = "round"
     rejected: Literal["round", "past"] = "round"
     chosen: Literal["round", "future"] = "round"
+    next_drafts: Literal["start", "rewrites"] = "start"
     easy_first: bool = False
     epochs: int = 1
     batch: int = 32
@@ -58,11 +66,20 @@ class DPORewriterConfig(RewriterConfig):
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
         super().__post_init__()
-        check_ranges(self.agent, self, {POSITIVE: ("beta",), NOT_NEGATIVE: ("margin",)})
+        check_ranges(self.agent, self, {POSITIVE: ("beta", "balance"), NOT_NEGATIVE: ("margin",)})
         losses = (*OF_PAIRS, *WITHOUT_REFERENCE, *UNPAIRED)
         if self.loss not in losses:
             raise ConfigError(
                 f"dpo_rewriter: loss must be one of {', '.join(losses)}, got {self.loss!r}"
+            )
+        if self.next_drafts not in ("start", "rewrites"):
+            raise ConfigError(
+                f"dpo_rewriter: next_drafts must be 'start' or 'rewrites', got {self.next_drafts!r}"
+            )
+        if self.next_drafts == "rewrites" and self.rejected == "past":
+            raise ConfigError(
+                "dpo_rewriter: rejected='past' takes the first round's rewrites of the same "
+                "drafts; with next_drafts='rewrites' there are none; leave one of the two out"
             )
         if self.loss in UNPAIRED and self.batch < 2:
             raise ConfigError("dpo_rewriter: kto compares the rewrites of a batch; batch >= 2")

@@ -8,17 +8,20 @@ trains on these by direct preference optimization (Rafailov et al. 2023):
 `loss="ipo"` (Azar et al. 2024) is (... - 1 / (2 beta))^2 of the difference of the mean log ratios,
 "kto" (Ethayarajh et al. 2024) needs no pairs, "cpo", "simpo" and "orpo" no reference model.
 
-One round with `pairs="pareto"` is Question Rewriter (Chen et al. 2024); several rounds learn from
-the policy's own rewrites again and again, as FIPO's iterative stage does (Lu et al. 2024).
-`easy_first` is Curry-DPO's order (Pattnaik et al. 2024); `rejected="past"` and `chosen="future"`
-are the two halves of Temporal Self-Rewarding (Wang et al. 2025).
+One round with `pairs="pareto"` is Question Rewriter (Chen et al. 2024). `next_drafts="rewrites"` is
+FIPO's iterative stage (Lu et al. 2024): after each round the policy rewrites each draft once, and
+that is the next round's draft where it is the better one; the reward judges, where FIPO asks a
+model. `easy_first` is Curry-DPO's order (Pattnaik et al. 2024); `rejected="past"` and
+`chosen="future"` are the two halves of Temporal Self-Rewarding (Wang et al. 2025).
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,24 +36,29 @@ from promptgym.agents.collapse import batch_statistics
 from promptgym.agents.dpo_config import PRESETS, DPORewriterConfig
 from promptgym.agents.preference_losses import UNPAIRED, loss_named
 from promptgym.agents.preferences import (
+    Judged,
     Pair,
     Rewrite,
+    counts_of,
+    dataset_of,
     drawn,
+    judged,
+    kto_weights,
     pairs_of,
-    preference_dataset,
     to_rows,
-    unpaired_dataset,
 )
-from promptgym.agents.rewriting import RewriterAgent, training_arguments
-from promptgym.agents.writer import Writer, lora_config, quiet
-from promptgym.errors import ConfigError
+from promptgym.agents.rewriting import RewriterAgent, lost, training_arguments
+from promptgym.agents.trial import named
+from promptgym.agents.writer import EMBEDDED, Writer, lora_config, quiet
+from promptgym.llms.tiny import REWRITE_TEMPLATE
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.runs.folder import write_text
 from promptgym.search import Selection
 from promptgym.types import JSON
 
-PAIRS = "pairs.jsonl"
+PAIRS, JUDGED = "pairs.jsonl", "judged.jsonl"
+_REWRITTEN = 500_000  # numbers of the samplings that make drafts; rounds count from 0
 Group = tuple[str, Rewrite | None, list[Rewrite]]  # what was asked, the draft, its rewrites
 
 
@@ -58,13 +66,14 @@ class DPORewriter(RewriterAgent):
     """The DPO rewriter as an agent: `learn`, `predict`, `save`, `load`, `optimize`.
 
     Attributes:
-        preferences: the pairs of all rounds so far; `preference_dataset` makes a dataset of them.
+        preferences: what all rounds so far trained on: pairs (`preference_dataset` makes a dataset
+            of them), or in "kto" judged rewrites.
     """
 
     name: ClassVar[str] = "dpo_rewriter"
     title: ClassVar[str] = "DPO"
     config: DPORewriterConfig
-    preferences: list[Pair]
+    preferences: list[Pair | Judged]
 
     def __init__(self, preset: str = "default", **options: Any) -> None:
         """Take a preset and what is to differ from it.
@@ -75,13 +84,7 @@ class DPORewriter(RewriterAgent):
         super().__init__()
         self.config = configured(self.name, PRESETS, preset, options)
         self.preferences = []
-        self._seed = 0
-
-    def _check(self, problem: Problem) -> None:
-        """Refuse what TRL does not take."""
-        super()._check(problem)
-        with quiet():
-            self._arguments("", 0)
+        self._seed = self.step = 0
 
     def _prepare(self, problem: Problem, selection: Selection | None, seed: int) -> None:
         """Make everything anew."""
@@ -95,6 +98,7 @@ class DPORewriter(RewriterAgent):
         self._seed = seed
         self._start: Writer | None = None
         self._past: list[Group] = []
+        self._drafts: list[Prompt] = []
         self.preferences = []
 
     def _train(self, problem: Problem, selection: Selection | None, file: Path | None) -> None:
@@ -103,7 +107,8 @@ class DPORewriter(RewriterAgent):
             self._round(problem)
             if file is not None:
                 rows = [json.dumps(row) for row in to_rows(self.preferences)]
-                write_text(file.parent / PAIRS, "".join(f"{row}\n" for row in rows))
+                name = JUDGED if self.config.loss in UNPAIRED else PAIRS
+                write_text(file.parent / name, "".join(f"{row}\n" for row in rows))
             if not self.episodes.spent:
                 # A round that the budget cut short is done again, from the checkpoint before it.
                 self._checkpoint_if_due(file)
@@ -111,6 +116,10 @@ class DPORewriter(RewriterAgent):
     def _round(self, problem: Problem) -> None:
         """Sample, score, compare and train."""
         c = self.config
+        self._lost = Counter[str]()
+        self._drafts = self._next_drafts()
+        if self.episodes.spent:
+            return
         groups = self._sample(2 * self.step)
         divergence = self._divergence(groups)
         if not self._past:
@@ -118,71 +127,98 @@ class DPORewriter(RewriterAgent):
         better = groups
         if c.chosen == "future" and not self.episodes.spent:
             state = {name: t.clone() for name, t in self.writer.model.state_dict().items()}
-            self._fit(groups, self._compared(groups, groups, 2 * self.step))
+            self._fit(self._compared(groups, groups, 2 * self.step))
             better = self._sample(2 * self.step + 1)
             self.writer.model.load_state_dict(state)
-        pairs = self._compared(better, groups, 2 * self.step + 1)
-        self.preferences += pairs
-        if not pairs and c.loss not in UNPAIRED:
+        found = self._compared(better, groups, 2 * self.step + 1)
+        self.preferences += found
+        if not found:
             how = "a smaller margin" if c.pairs == "margin" else "pairs='margin'"
+            how = "a larger group" if c.loss in UNPAIRED else how
             message = f"round {self.step + 1}: the scores make no preferences; try {how}"
             problem.events.emit("warning", message=message)
-        trained = self._fit(groups, pairs)
+        trained = self._fit(found)
         rewrites = [r for _, _, group in groups for r in group]
         words = [r.text.split() for r in rewrites]
         rewards = np.array([r.reward for r in rewrites])
-        row: JSON = {"pairs": len(pairs), **trained, "kl": divergence}
+        row: JSON = {**counts_of(found, paired=c.loss not in UNPAIRED), **trained, "kl": divergence}
         if rewrites:
             row |= {**batch_statistics(words, rewards, float("nan")), "entropy": None}
             row |= self.guards.statistics([Prompt(r.text) for r in rewrites])
+        row |= self._lost
         keep = self.step == 0 or (self.step + 1) % c.log_every == 0
         problem.events.emit("policy", **self._count(problem, row, keep=keep))
 
-    def _sample(self, number: int) -> list[Group]:
-        """Write and score rewrites of a round's drafts; what failed is left out.
-
-        Args:
-            number: of the sampling; each round has two.
-        """
+    def _next_drafts(self) -> list[Prompt]:
+        """Return the drafts of the round to come, see `next_drafts`."""
         c = self.config
-        first = self.episodes.seed + number // 2 * c.drafts
-        seeds = list(range(first, first + c.drafts))
-        episodes = self.episodes.begin(seeds)
-        asked = [str(e.observe()["text"]) for e in episodes]
-        texts = self.writer.write(
-            [text for text in asked for _ in range(c.group)],
+        if c.next_drafts == "start" or not self._drafts:
+            first = self.episodes.seed + self.step * c.drafts
+            begun = self.episodes.begin(range(first, first + c.drafts))
+            return [self.episodes.mdp.prompt(episode.state) for episode in begun]
+        last = self._drafts
+        texts = self._write(self._asked(), _REWRITTEN + self.step)
+        found = self._scored([*last, *last], [*(p.instruction for p in last), *texts])
+        return [
+            replace(old, instruction=new.text) if was and new and new.reward > was.reward else old
+            for old, was, new in zip(last, found[: len(last)], found[len(last) :], strict=True)
+        ]
+
+    def _asked(self) -> list[str]:
+        """Return what the rewriter reads for each draft."""
+        begun = self.episodes.begin(range(len(self._drafts)), self._drafts)
+        return [str(episode.observe()["text"]) for episode in begun]
+
+    def _write(self, asked: Sequence[str], number: int) -> list[str]:
+        """Return a rewrite for each text, drawn; `number` is that of the sampling."""
+        c = self.config
+        return self.writer.write(
+            asked,
             temperature=c.temperature,
             max_tokens=c.max_tokens,
             seed=1_000_003 * self._seed + number,
         )
+
+    def _sample(self, number: int) -> list[Group]:
+        """Write and score rewrites of the round's drafts; what failed is left out.
+
+        Args:
+            number: of the sampling; each round has two.
+        """
+        c, asked = self.config, self._asked()
+        texts = self._write([text for text in asked for _ in range(c.group)], number)
         drafts: dict[str, Rewrite | None] = dict.fromkeys(asked)
         if c.pairs == "pareto":
-            shown = [str(e.observe()["prompt"]) for e in episodes]
-            scored = self._scored(seeds, shown)
+            scored = self._scored(self._drafts, [p.instruction for p in self._drafts])
             drafts = dict(zip(asked, scored, strict=True))
-        found = self._scored([s for s in seeds for _ in range(c.group)], texts)
+        found = self._scored([p for p in self._drafts for _ in range(c.group)], texts)
         groups: dict[str, list[Rewrite]] = {}
         for i, rewrite in enumerate(found):
             if rewrite is not None:
                 groups.setdefault(asked[i // c.group], []).append(rewrite)
         return [(text, drafts[text], rewrites) for text, rewrites in groups.items()]
 
-    def _scored(self, seeds: Sequence[int], texts: Sequence[str]) -> list[Rewrite | None]:
-        """Return rewrites with their rewards; None for what could not be scored."""
-        transitions = self.episodes.play(seeds, texts)
+    def _scored(self, drafts: Sequence[Prompt], texts: Sequence[str]) -> list[Rewrite | None]:
+        """Return rewrites of drafts with their rewards; None for what could not be scored."""
+        transitions = self.episodes.play(range(len(drafts)), texts, drafts)
         self.episodes.spent |= any(t.info["budget_exhausted"] for t in transitions)
+        self._lost.update(lost(transitions))
         return [
             None if t.truncated else Rewrite(t.info["prompt"], t.reward, t.info["score"])
             for t in transitions
         ]
 
-    def _compared(self, good: list[Group], bad: list[Group], number: int) -> list[Pair]:
-        """Return preferences of groups, by the rule."""
+    def _compared(self, good: list[Group], bad: list[Group], number: int) -> list[Pair | Judged]:
+        """Return preferences of groups, by the rule; in losses without pairs, of `good` alone."""
         c = self.config
+        rng = np.random.default_rng([self._seed, number])
+        if c.loss in UNPAIRED:
+            return drawn(
+                [row for text, _, group in good for row in judged(text, group)], c.most, rng
+            )
         if c.rejected == "past":
             bad = self._past
         worse = {text: rewrites for text, _, rewrites in bad}
-        rng = np.random.default_rng([self._seed, number])
         found = [
             pair
             for text, draft, rewrites in good
@@ -197,19 +233,26 @@ class DPORewriter(RewriterAgent):
             )
         ]
         found = drawn(found, c.most, rng)
-        return sorted(found, key=lambda p: -p.margin) if c.easy_first else found
+        return list(sorted(found, key=lambda p: -p.margin) if c.easy_first else found)
 
-    def _fit(self, groups: list[Group], pairs: list[Pair]) -> JSON:
+    def _fit(self, preferences: Sequence[Pair | Judged]) -> JSON:
         """Let TRL train on a round's preferences; return its figures."""
         c, chat = self.config, self.writer.chat
-        if c.loss in UNPAIRED:
-            data = unpaired_dataset([(text, rs) for text, _, rs in groups], chat=chat)
-        else:
-            data = preference_dataset(pairs, chat=chat)
-        if not len(data):
+        if not preferences:
             return {"loss": None, "grad_norm": None, "accuracy": None}
+        data = dataset_of(preferences, chat=chat)
+        reference = None
+        if loss_named(c.loss).reference and (c.lora is None or c.reference == "start"):
+            # TRL would load it anew, which is the start; a copy of the policy would share with it.
+            reference = Writer.load(c.rewriter, c.rewriter_options).model
+            if c.reference == "round":
+                reference.load_state_dict(self.writer.model.state_dict())
         with quiet(), tempfile.TemporaryDirectory() as nowhere:
-            trainer = self._trainer(data, nowhere)
+            rows = [row for row in preferences if isinstance(row, Judged)]
+            weights = kto_weights(rows, c.balance) if rows and c.balance is not None else {}
+            mine = {name: value for name, value in weights.items() if name not in c.trainer}
+            args = self._arguments(output_dir=nowhere, **mine)
+            trainer = self._trainer(data, args, self.writer, reference)
             trainer.train()
         model = trainer.accelerator.unwrap_model(trainer.model)
         if "ref" in getattr(model, "peft_config", {}):
@@ -217,26 +260,34 @@ class DPORewriter(RewriterAgent):
         self.writer.model = model.eval()
         return _means(trainer.state.log_history)
 
-    def _trainer(self, data: Dataset, folder: str) -> Any:
-        """Return TRL's trainer for a round."""
-        c, loss = self.config, loss_named(self.config.loss)
-        reference = None
-        if loss.reference and (c.lora is None or c.reference == "start"):
-            # TRL would load it anew, which is the start; a copy of the policy would share with it.
-            reference = Writer.load(c.rewriter, c.rewriter_options).model
-            if c.reference == "round":
-                reference.load_state_dict(self.writer.model.state_dict())
-        trainer = loss.trainer(
-            model=self.writer.model,
-            **({"ref_model": reference} if loss.reference else {}),
-            args=self._arguments(folder, self.step),
-            train_dataset=data,
-            processing_class=self.writer.tokenizer,
-        )
+    def _trainer(self, data: Dataset, args: Any, writer: Writer, reference: Any) -> Any:
+        """Return TRL's trainer of a writer."""
+        loss = loss_named(self.config.loss)
+        with named("dpo_rewriter: trainer", self.config.trainer):
+            trainer = loss.trainer(
+                model=writer.model,
+                **({"ref_model": reference} if loss.reference else {}),
+                args=args,
+                train_dataset=data,
+                processing_class=writer.tokenizer,
+            )
         trainer.remove_callback(PrinterCallback)
         return trainer
 
-    def _arguments(self, folder: str, number: int) -> Any:
+    def _try_update(self) -> None:
+        """Train the embedded rewriter once by TRL's configuration; nothing of it is kept."""
+        text = REWRITE_TEMPLATE.format(prompt="be brief")
+        good, bad = "say yes or no", "be exact"
+        rows: list[Pair | Judged] = [Pair(text, good, bad, 1.0)]
+        if self.config.loss in UNPAIRED:
+            rows = [Judged(text, good, label=True), Judged(text, bad, label=False)]
+        data = dataset_of(rows * self.config.batch, chat=False)
+        writer, reference = Writer.load(EMBEDDED), Writer.load(EMBEDDED).model
+        with tempfile.TemporaryDirectory() as nowhere:
+            args = self._arguments(output_dir=nowhere, max_steps=1)
+            self._trainer(data, args, writer, reference).train()
+
+    def _arguments(self, **changes: Any) -> Any:
         """Return TRL's configuration.
 
         Raises:
@@ -244,8 +295,8 @@ class DPORewriter(RewriterAgent):
         """
         c, loss = self.config, loss_named(self.config.loss)
         arguments: JSON = {
-            **training_arguments(c.learning_rate, self._seed + number),
-            "output_dir": folder,
+            **training_arguments(c.learning_rate, self._seed + self.step),
+            "output_dir": "",
             "num_train_epochs": c.epochs,
             "per_device_train_batch_size": c.batch,
             "beta": loss.beta if c.beta is None else c.beta,
@@ -255,10 +306,8 @@ class DPORewriter(RewriterAgent):
         }
         if c.easy_first:
             arguments["train_sampling_strategy"] = "sequential"
-        try:
-            return loss.config(**{**arguments, **c.trainer})
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"dpo_rewriter: {loss.config.__name__}: {error}") from None
+        with named(f"dpo_rewriter: {loss.config.__name__}: trainer", c.trainer):
+            return loss.config(**{**arguments, **c.trainer, **changes})
 
     def _divergence(self, groups: list[Group], most: int = 32) -> float | None:
         """Return an estimate of the policy's KL from the first model, nats a token.
@@ -284,17 +333,20 @@ class DPORewriter(RewriterAgent):
         return dict(self.writer.model.state_dict()), {
             "preferences": to_rows(self.preferences),
             "past": past,
+            "drafts": [p.to_json() for p in self._drafts],
         }
 
     def _set_state(self, tensors: Tensors, state: JSON) -> None:
         """Take back what `_get_state` returned."""
         self.writer.model.load_state_dict(tensors)
         self.writer.model.eval()
-        self.preferences = [Pair(**row) for row in state["preferences"]]
+        kind = Judged if self.config.loss in UNPAIRED else Pair
+        self.preferences = [kind(**row) for row in state["preferences"]]
         self._past = [
             (text, None if d is None else Rewrite(*d), [Rewrite(*r) for r in rewrites])
             for text, d, rewrites in state["past"]
         ]
+        self._drafts = [Prompt.of(p) for p in state["drafts"]]
 
 
 def _row(rewrite: Rewrite) -> list[Any]:

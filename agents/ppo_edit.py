@@ -24,7 +24,7 @@ from stable_baselines3.common.logger import Logger
 
 from promptgym.agents import ppo_state
 from promptgym.agents.agent import SAMPLES, Agent, configured
-from promptgym.agents.checkpoint import Tensors
+from promptgym.agents.checkpoint import ABOUT, TRAIN_AGAIN, Tensors, of_this_version
 from promptgym.agents.ppo_config import PRESETS
 from promptgym.agents.ppo_features import PromptFeatures
 from promptgym.agents.ppo_policy import WordPolicy, vocabulary_vectors
@@ -152,8 +152,9 @@ class PPOEdit(Agent):
         Raises:
             ConfigError: if the folder holds the policy of another agent.
         """
-        options, observation_space, action_space, weights = ppo_state.load_policy(Path(folder))
-        agent = cls(**options)
+        with of_this_version(Path(folder) / ABOUT, TRAIN_AGAIN):
+            options, observation_space, action_space, weights = ppo_state.load_policy(Path(folder))
+            agent = cls(**options)
         agent.model = agent._make_ppo(None, 0, ppo_state.vectors_in(weights))
         agent.model.observation_space, agent.model.action_space = observation_space, action_space
         agent.model.n_envs = agent.config.num_envs

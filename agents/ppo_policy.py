@@ -19,6 +19,7 @@ from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPo
 from torch import nn
 
 from promptgym.envs.mdp import PromptMDP
+from promptgym.llms.embeddings import word_embeddings
 from promptgym.types import FloatArray
 
 WORD_HEAD = 2
@@ -90,8 +91,6 @@ class WordLayer(nn.Module):
 def word_vectors(model: Any, words: Sequence[str]) -> FloatArray | None:
     """Return the input embeddings of words in a target model, centred, each of length sqrt(D).
 
-    A word of several tokens gets the mean of their embeddings.
-
     Args:
         model: any target model.
         words: V words.
@@ -99,12 +98,10 @@ def word_vectors(model: Any, words: Sequence[str]) -> FloatArray | None:
     Returns:
         Shape (V, D); None if the model is not one of transformers, loaded here.
     """
-    if not hasattr(model, "tokenizer") or not hasattr(model, "model"):
+    rows = word_embeddings(model, words)
+    if rows is None:
         return None
-    table = model.model.get_input_embeddings().weight.detach().float().cpu().numpy()
-    ids = [model.tokenizer.encode(f" {word}", add_special_tokens=False) for word in words]
-    rows = np.stack([table[i].mean(axis=0) if i else np.zeros(table.shape[1]) for i in ids])
-    rows = rows.astype(np.float64) - rows.mean(axis=0)
+    rows = rows - rows.mean(axis=0)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(length, 1e-9) * np.sqrt(rows.shape[1]))
 

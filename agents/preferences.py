@@ -60,6 +60,45 @@ class Pair:
     margin: float
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A rewrite that is good or bad by itself, for losses without pairs.
+
+    Attributes:
+        prompt: what the rewriter reads.
+        completion: the rewrite.
+        label: whether it is desirable.
+    """
+
+    prompt: str
+    completion: str
+    label: bool
+
+
+def judged(prompt: str, rewrites: Sequence[Rewrite]) -> list[Judged]:
+    """Return the rewrites of one draft, desirable where they are paid more than their mean.
+
+    Where all are paid the same none is better, and there is nothing to learn.
+    """
+    rewards = [r.reward for r in rewrites]
+    if len(set(rewards)) < 2:
+        return []
+    mean = float(np.mean(rewards))
+    return [Judged(prompt, r.text, r.reward > mean) for r in dict.fromkeys(rewrites)]
+
+
+def kto_weights(rows: Sequence[Judged], balance: float) -> dict[str, float]:
+    """Return KTO's weights of the two kinds, by their counts (Ethayarajh et al. 2024, equation 8).
+
+    (desirable weight x count) / (undesirable weight x count) is `balance`; the kind that counts
+    too much has weight 1. With one kind only both have.
+    """
+    good = sum(r.label for r in rows)
+    bad = len(rows) - good
+    ratio = good / (balance * bad) if good and bad else 1.0
+    return {"desirable_weight": max(1.0, 1 / ratio), "undesirable_weight": max(1.0, ratio)}
+
+
 def pairs_of(
     prompt: str,
     good: Sequence[Rewrite],
@@ -131,25 +170,36 @@ def preference_dataset(pairs: Iterable[Pair], *, chat: bool = False) -> Dataset:
     )
 
 
-def unpaired_dataset(
-    groups: Iterable[tuple[str, Sequence[Rewrite]]], *, chat: bool = False
-) -> Dataset:
-    """Return rewrites one by one, as TRL's KTOTrainer takes them.
+def unpaired_dataset(rows: Iterable[Judged], *, chat: bool = False) -> Dataset:
+    """Return judged rewrites as a dataset, as TRL's KTOTrainer takes them; `chat` as above."""
+    return Dataset.from_list(
+        [
+            {
+                "prompt": [{"role": "user", "content": r.prompt}] if chat else r.prompt,
+                "completion": (
+                    [{"role": "assistant", "content": r.completion}] if chat else r.completion
+                ),
+                "label": r.label,
+            }
+            for r in rows
+        ]
+    )
 
-    `label` says whether a rewrite was paid more than the mean of its group.
-    """
-    rows = []
-    for prompt, rewrites in groups:
-        mean = float(np.mean([r.reward for r in rewrites])) if rewrites else 0.0
-        for r in dict.fromkeys(rewrites):
-            shown: dict[str, object] = {"prompt": prompt, "completion": r.text}
-            if chat:
-                shown = {
-                    "prompt": [{"role": "user", "content": prompt}],
-                    "completion": [{"role": "assistant", "content": r.text}],
-                }
-            rows.append({**shown, "label": r.reward > mean})
-    return Dataset.from_list(rows)
+
+def dataset_of(preferences: Sequence[Pair | Judged], *, chat: bool) -> Dataset:
+    """Return preferences as TRL's trainers take them."""
+    rows = [row for row in preferences if isinstance(row, Judged)]
+    if rows:
+        return unpaired_dataset(rows, chat=chat)
+    return preference_dataset([p for p in preferences if isinstance(p, Pair)], chat=chat)
+
+
+def counts_of(preferences: Sequence[Pair | Judged], *, paired: bool) -> dict[str, int]:
+    """Return how many preferences of each kind there are."""
+    if paired:
+        return {"pairs": len(preferences)}
+    good = sum(row.label for row in preferences if isinstance(row, Judged))
+    return {"desirable": good, "undesirable": len(preferences) - good}
 
 
 def pairs_from_run(
@@ -187,8 +237,8 @@ def pairs_from_run(
     return drawn(found, most, rng)
 
 
-def to_rows(pairs: Iterable[Pair]) -> list[dict[str, object]]:
-    """Return pairs as JSON rows."""
+def to_rows(pairs: Iterable[Pair | Judged]) -> list[dict[str, object]]:
+    """Return preferences as JSON rows."""
     return [asdict(pair) for pair in pairs]
 
 

@@ -27,17 +27,20 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
 from promptgym.agents.agent import configured
-from promptgym.agents.checkpoint import Tensors
+from promptgym.agents.checkpoint import Tensors, check_trainer_folder
 from promptgym.agents.collapse import batch_statistics
-from promptgym.agents.rewriter_config import CHAT, RewriterConfig
-from promptgym.agents.rewriting import RewriterAgent, training_arguments
-from promptgym.agents.writer import lora_config, quiet
+from promptgym.agents.rewriter_config import CHAT, OWNED, RewriterConfig
+from promptgym.agents.rewriting import RewriterAgent, lost, training_arguments
+from promptgym.agents.trial import named
+from promptgym.agents.writer import EMBEDDED, Writer, lora_config, quiet
 from promptgym.errors import ConfigError
 from promptgym.integrations.trl import on_main
+from promptgym.llms.tiny import REWRITE_TEMPLATE
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.ranges import COUNT, NOT_NEGATIVE, check_ranges
@@ -63,11 +66,15 @@ class PRewriteConfig(RewriterConfig):
             (benchmarks/RESULTS.md).
         micro_batch: rewrites of one backward pass and process; None for all.
         trainer: further arguments of TRL's GRPOConfig or RLOOConfig, e.g. `{"use_vllm": true}`;
-            they win over all of these.
+            they win over all of these, see `RewriterConfig`.
     """
 
     agent: ClassVar[str] = "prewrite"
     counts: ClassVar[tuple[str, ...]] = ("steps",)
+    owned: ClassVar[dict[str, str]] = {
+        **OWNED,
+        **dict.fromkeys(("max_steps", "num_train_epochs"), "steps"),
+    }
 
     algorithm: Literal["grpo", "rloo"] = "grpo"
     steps: int = 120
@@ -114,12 +121,6 @@ class PRewrite(RewriterAgent):
         self.config = configured(self.name, PRESETS, preset, options)
         self._seed, self._saved = 0, ""
 
-    def _check(self, problem: Problem) -> None:
-        """Refuse what TRL does not take, and batches that these processes cannot divide."""
-        super()._check(problem)
-        with quiet():
-            self._arguments()
-
     def _rows(self) -> int:
         """Return the drafts of all steps, in order."""
         return self.config.steps * self.config.drafts
@@ -136,18 +137,31 @@ class PRewrite(RewriterAgent):
             place = nowhere if file is None else str(file.parent / f"{self.name}-trainer")
             resume = f"{place}/{self._saved}" if self._saved else None
             saves = "no" if file is None else "steps"
+
+            def begin(_: object) -> tuple[str, SaveStrategy, str | None, int]:
+                if resume is not None:
+                    self._check_saved(Path(resume), file)
+                return place, SaveStrategy(saves), resume, self.config.steps - self.step
+
             # Where the main process keeps its checkpoints and goes on from, all processes do.
-            args.output_dir, args.save_strategy, resume, left = on_main(
-                lambda _: (place, SaveStrategy(saves), resume, self.config.steps - self.step), []
+            args.output_dir, args.save_strategy, last, left = on_main(begin, [])
+            trainer = self._trainer(
+                args, self.writer, self.config.lora, **self.episodes.single_turn()
             )
-            trainer = self._trainer(args)
             trainer.add_callback(_Progress(partial(self._updated, problem), file, self))
             if left:
-                trainer.train(resume_from_checkpoint=resume)
-            elif resume is not None:
-                trainer._load_from_checkpoint(resume)
+                trainer.train(resume_from_checkpoint=last)
+            elif last is not None:
+                trainer._load_from_checkpoint(last)
             self.writer.model = trainer.accelerator.unwrap_model(trainer.model)
         self.writer.model.eval()
+
+    def _check_saved(self, folder: Path, file: Path | None) -> None:
+        """Refuse a trainer's checkpoint that training cannot go on from."""
+        sharded = any(self.config.trainer.get(name) for name in ("deepspeed", "fsdp"))
+        needed = ("trainer_state.json", *(() if sharded else ("optimizer.pt", "scheduler.pt")))
+        remedy = f"put it back, or remove {file}: the run then trains anew on its journal's scores"
+        check_trainer_folder(folder, needed, remedy)
 
     def _updated(self, problem: Problem, logs: JSON) -> None:
         """Log an update: TRL's numbers, the batch's, and what may be wrong with its prompts."""
@@ -156,7 +170,7 @@ class PRewrite(RewriterAgent):
         rewards: FloatArray = np.array([t.info.get("prompt_reward", np.nan) for t in transitions])
         row = {name: logs.get(name) for name in LOGGED}
         row |= batch_statistics([p.words for p in prompts], rewards, logs.get("entropy", np.nan))
-        row |= self.guards.statistics(prompts)
+        row |= {**lost(transitions), **self.guards.statistics(prompts)}
         keep = self.step == 0 or (self.step + 1) % self.config.log_every == 0
         problem.events.emit("policy", **self._count(problem, row, keep=keep))
 
@@ -176,11 +190,12 @@ class PRewrite(RewriterAgent):
             )
         return each, total // (each * processes)
 
-    def _arguments(self) -> Any:
+    def _arguments(self, **changes: Any) -> Any:
         """Return TRL's configuration.
 
         Raises:
-            ConfigError: for an argument that TRL does not have, or refuses.
+            ConfigError: for an argument that TRL does not have, or refuses, and for batches that
+                these processes cannot divide.
         """
         from trl import GRPOConfig, RLOOConfig
 
@@ -203,26 +218,40 @@ class PRewrite(RewriterAgent):
         kind = GRPOConfig if c.algorithm == "grpo" else RLOOConfig
         if c.algorithm == "grpo":
             arguments["loss_type"] = "grpo"  # the mean over a rewrite's tokens, then over rewrites
-        try:
-            return kind(**{**arguments, **c.trainer})
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"prewrite: {kind.__name__}: {error}") from None
+        with named(f"prewrite: {kind.__name__}: trainer", c.trainer):
+            return kind(**{**arguments, **c.trainer, **changes})
 
-    def _trainer(self, args: Any) -> Any:
-        """Return TRL's trainer."""
+    def _trainer(self, args: Any, writer: Writer, lora: JSON | None = None, **data: Any) -> Any:
+        """Return TRL's trainer, of a writer on what `single_turn` gives."""
         from trl import GRPOTrainer, RLOOTrainer
 
         kind = GRPOTrainer if self.config.algorithm == "grpo" else RLOOTrainer
-        lora = self.config.lora
-        trainer = kind(
-            model=self.writer.model,
-            processing_class=self.writer.tokenizer,
-            args=args,
-            peft_config=None if lora is None else lora_config(lora),
-            **self.episodes.single_turn(),
-        )
+        with named("prewrite: trainer", self.config.trainer):
+            trainer = kind(
+                model=writer.model,
+                processing_class=writer.tokenizer,
+                args=args,
+                peft_config=None if lora is None else lora_config(lora),
+                **data,
+            )
         trainer.remove_callback(PrinterCallback)
         return trainer
+
+    def _try_update(self) -> None:
+        """Train the embedded rewriter once by TRL's configuration; nothing of it is kept."""
+        short = {"max_steps": 1, "max_completion_length": 2, "use_vllm": False}
+        with tempfile.TemporaryDirectory() as nowhere:
+            args = self._arguments(**short, output_dir=nowhere, save_strategy="no")
+            rows = [{"prompt": REWRITE_TEMPLATE.format(prompt="be brief")}]
+            trainer = self._trainer(
+                args,
+                Writer.load(EMBEDDED),
+                reward_funcs=lambda completions, **_: [
+                    float(i % 2) for i in range(len(completions))
+                ],
+                train_dataset=Dataset.from_list(rows * self.config.group * self.config.drafts),
+            )
+            trainer.train()
 
     def _get_state(self) -> tuple[Tensors, JSON]:
         """Return which of the trainer's checkpoints this is."""

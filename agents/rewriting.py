@@ -7,6 +7,8 @@ samples of which dev chooses), its guards and its files.
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,14 +17,17 @@ import numpy as np
 import torch
 
 from promptgym.agents.agent import SAMPLES, Agent, check_draws
+from promptgym.agents.checkpoint import ABOUT, TRAIN_AGAIN, of_this_version, read_about
 from promptgym.agents.guards import Guards, concerns
 from promptgym.agents.rewriter_config import RewriterConfig
-from promptgym.agents.writer import Writer, default_meta_prompt, lora_config, rewriter_place
+from promptgym.agents.trial import try_lora, try_trainer
+from promptgym.agents.writer import Writer, default_meta_prompt, quiet, rewriter_place
+from promptgym.envs.episode import Transition
 from promptgym.envs.outcome import Outcome, Question, ask
-from promptgym.envs.prompt_rewrite import PromptRewrite, make
+from promptgym.envs.prompt_rewrite import MISTAKES, PromptRewrite, make
 from promptgym.envs.text import clean
 from promptgym.errors import BudgetExhausted, ConfigError, PromptGymError
-from promptgym.integrations.trl import TextEpisodes
+from promptgym.integrations.trl import TextEpisodes, on_main
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.search import Selection
@@ -51,6 +56,7 @@ class RewriterAgent(Agent):
         self._writer: Writer | None = None
         self._about: JSON = {}
         self._named: dict[str, Prompt] = {}
+        self._tried = False
 
     @property
     def writer(self) -> Writer:
@@ -92,12 +98,14 @@ class RewriterAgent(Agent):
         """Return an agent with a saved policy, ready to `predict`.
 
         Raises:
-            ConfigError: if the folder holds the policy of another agent, or none.
+            ConfigError: if the folder holds the policy of another agent or version, or none.
         """
-        agent = cls()
-        agent._writer, about = Writer.read(Path(folder), cls.name)
-        agent.config = type(agent.config)(**about["options"])
-        agent._about = {key: about[key] for key in ("text", "draft", "characters")}
+        agent, place = cls(), Path(folder)
+        with of_this_version(place / ABOUT, TRAIN_AGAIN):
+            about = read_about(place, cls.name)
+            agent.config = type(agent.config)(**about["options"])
+            agent._about = {key: about[key] for key in ("text", "draft", "characters")}
+        agent._writer = Writer.read(place, about)
         return agent
 
     # -- the parts of a run -----------------------------------------------------------------------
@@ -107,18 +115,40 @@ class RewriterAgent(Agent):
         super()._check(problem)
         rewriter_place(self.config.rewriter)
         meta = self._meta_prompt()
-        if self.config.errors and meta is not None and "{errors}" not in meta:
+        slots = [f"{{{name}}}" for name in MISTAKES]
+        if self.config.errors and meta is not None and not any(slot in meta for slot in slots):
             raise ConfigError(
                 f"{self.name}: errors={self.config.errors} needs a meta-prompt with the slot "
-                f"{{errors}}, got {meta!r}; the embedded rewriter knows no such meta-prompt"
+                f"{' or '.join(slots)}, got {meta!r}; the embedded rewriter knows no such "
+                "meta-prompt"
             )
-        if self.config.lora is not None:
-            lora_config(self.config.lora)
+        if not self._tried:
+            c = self.config
+            if c.lora is not None:
+                try_lora(self.name, c.rewriter, c.rewriter_options, c.lora)
+            with quiet():
+                try_trainer(self.name, self._arguments(), c.trainer, self._try_update)
+            self._tried = True
 
     def _meta_prompt(self) -> str | None:
         """Return how the rewriter is asked; None for the environment's own meta-prompt."""
         given = self.config.meta_prompt
         return default_meta_prompt(self.config.rewriter) if given is None else given
+
+    @abstractmethod
+    def _arguments(self, **changes: Any) -> Any:
+        """Return TRL's configuration.
+
+        Args:
+            changes: what differs from the agent's own settings.
+
+        Raises:
+            ConfigError: for an argument that TRL does not have, or refuses.
+        """
+
+    @abstractmethod
+    def _try_update(self) -> None:
+        """Train the embedded rewriter once by TRL's configuration; nothing of it is kept."""
 
     def _rows(self) -> int:
         """Return how many rows of the dataset of drafts training reads."""
@@ -146,7 +176,7 @@ class RewriterAgent(Agent):
         outcome = Outcome()
         if c.errors:
             question = Question(problem.initial_prompt, mistakes=c.errors)
-            outcome = ask(self.watched, [question])[0]
+            outcome = on_main(lambda _: ask(self.watched, [question])[0], [])
         draft = mdp.state_of(problem.initial_prompt)
         self._about = {
             "text": mdp.observe(draft, outcome)["text"],
@@ -202,6 +232,14 @@ class RewriterAgent(Agent):
                 problem.events.emit("warning", message=f"{name}: {'; '.join(said)}")
         named: dict[str, Any] = {name: p.to_json() for name, p in self._named.items()}
         return {"named": named, "guards": rows}
+
+
+def lost(transitions: Sequence[Transition]) -> dict[str, int]:
+    """Return how many rewrites have no score: every call `failed`, or the budget `cut` them."""
+    return {
+        "failed": sum(t.info["score_failed"] for t in transitions),
+        "cut": sum(t.info["budget_exhausted"] for t in transitions),
+    }
 
 
 def training_arguments(learning_rate: float, seed: int) -> JSON:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from promptgym.agents.checkpoint import make_readable, read_about, write_about
+from promptgym.agents.checkpoint import make_readable, write_about
 from promptgym.errors import ConfigError, ModelError
 from promptgym.integrations.trl import text_of
 from promptgym.llms.tiny import REWRITE_TEMPLATE, weights_path
@@ -49,11 +49,11 @@ class Writer:
             ConfigError: for another spec.
             ModelError: if it cannot be loaded.
         """
-        place = rewriter_place(spec)
+        place, given = rewriter_place(spec), f" with {dict(options)}" if options else ""
         try:
             tokenizer, model = _tokenizer(place), _model(place, options or {})
-        except (OSError, ValueError) as error:
-            raise ModelError(f"the rewriter {spec!r} cannot be loaded: {error}") from None
+        except (OSError, ValueError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+            raise ModelError(f"the rewriter {spec!r} cannot be loaded{given}: {error}") from error
         chat = spec != EMBEDDED and bool(getattr(tokenizer, "chat_template", None))
         return cls(model, tokenizer, chat=chat)
 
@@ -144,15 +144,18 @@ class Writer:
         write_about(folder, agent, {"chat": self.chat, **about})
 
     @classmethod
-    def read(cls, folder: Path, agent: str) -> tuple[Writer, JSON]:
+    def read(cls, folder: Path, about: JSON) -> Writer:
         """Return what `save` wrote, on the GPU if there is one.
 
         Adapters are put on the model that they were trained on, which is loaded as it was then.
 
+        Args:
+            folder: of the saved policy.
+            about: its `policy.json`.
+
         Raises:
-            ConfigError: if the folder holds the policy of another agent, a damaged one, or none.
+            ConfigError: if the policy is damaged.
         """
-        about = read_about(folder, agent)
         try:
             adapted = (folder / ADAPTER).is_file()
             place = rewriter_place(about["options"]["rewriter"]) if adapted else str(folder)
@@ -160,9 +163,10 @@ class Writer:
             if adapted:
                 model = _adapted(model, folder)
             tokenizer = _tokenizer(str(folder))
+            chat = about["chat"]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ConfigError(f"the policy in {folder} is damaged: {error}") from None
-        return cls(model.to(_device()), tokenizer, chat=about["chat"]), about
+        return cls(model.to(_device()), tokenizer, chat=chat)
 
 
 def rewriter_place(spec: str) -> str:
@@ -190,15 +194,15 @@ def lora_config(options: Mapping[str, Any]) -> Any:
     """Return peft's configuration of low-rank adapters.
 
     Raises:
-        ConfigError: without peft, or for an option that it does not have.
+        ConfigError: without peft, or for an option that it refuses.
     """
     _peft()
     from peft import LoraConfig
 
     try:
         return LoraConfig(**{"task_type": "CAUSAL_LM", **options})
-    except TypeError as error:
-        raise ConfigError(f"lora: {error}") from None
+    except (TypeError, ValueError, AttributeError, ImportError) as error:
+        raise ConfigError(f"lora={dict(options)!r} is refused: {error}") from None
 
 
 def _tokenizer(place: str) -> Any:

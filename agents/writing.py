@@ -18,9 +18,12 @@ from torch import nn
 from promptgym.agents.agent import check_draws
 from promptgym.agents.base import PolicyAgent
 from promptgym.agents.checkpoint import (
+    ABOUT,
+    TRAIN_AGAIN,
     Tensors,
     load_optimizer,
     of_prefix,
+    of_this_version,
     optimizer_tensors,
     with_prefix,
 )
@@ -250,10 +253,11 @@ class WritingAgent(PolicyAgent, Generic[Policy]):
         Raises:
             ConfigError: if the policy was trained on another language model.
         """
-        saved = read_writer(Path(folder), cls.name, model)
         agent = cls()
-        agent.config = type(agent.config)(**saved.options)
-        agent._policy = agent._make_policy(saved.backend, saved.actions, torch.Generator())
-        agent._policy.trained.load_state_dict(saved.weights)
-        agent._start = saved.start
+        with of_this_version(Path(folder) / ABOUT, TRAIN_AGAIN):
+            saved = read_writer(Path(folder), cls.name, model)
+            agent.config = type(agent.config)(**saved.options)
+            agent._policy = agent._make_policy(saved.backend, saved.actions, torch.Generator())
+            agent._policy.trained.load_state_dict(saved.weights)
+            agent._start = saved.start
         return agent

@@ -1,7 +1,8 @@
 """Coordinate ascent: the best word for one place, the others held fixed, place after place.
 
 The discrete kin of coordinate descent (Wright, Mathematical Programming 2015) and the search inside
-AutoPrompt (Shin et al., EMNLP 2020), without gradients to shortlist the words.
+AutoPrompt (Shin et al., EMNLP 2020), without gradients to shortlist the words. Defaults are this
+library's.
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ class MMRDemonstrations(DemonstrationSearch):
     model (BERTScore) or the target's log-probabilities.
 
     Attributes:
-        trade_off: weight of relevance against redundancy (lambda): 1 takes the nearest examples.
+        trade_off: weight of relevance against redundancy (lambda): 1 takes the nearest examples;
+            0.5 is that of the published code (which shows 8 examples, `shots`).
     """
 
     name: ClassVar[str] = "mmr_demonstrations"

@@ -5,8 +5,9 @@ how prompt and input make the text that the model reads (context specification),
 questions about each example (the reasoning template), and may hold optimizer notions in words:
 batch size, step size (how many words may change) and momentum (the prompts before this one).
 Defaults are those of its experiments: 3 steps, the 4 best prompts of all so far, 4 new ones of
-each, batches of 2 mistakes, neither step size nor momentum. The paper reasons and writes in two
-calls; here it is one completion. The wording is this library's.
+each, batches of 2 mistakes, neither step size nor momentum (the published command line's own are 10
+steps, 2 prompts, 2 new ones). The paper reasons and writes in two calls; here it is one completion,
+at the temperature of the published writing call. The wording is this library's.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class PE2(ProposingMethod):
 
     name: ClassVar[str] = "pe2"
     endless: ClassVar[bool] = False
+    temperature: float = 0.7
     max_tokens: int = 512
     steps: int = 3
     beam: int = 4

@@ -1,9 +1,9 @@
 """SPO: a proposer improves a prompt and judges by the outputs, two at a time, without a label.
 
 Source: Xiang et al., "Self-Supervised Prompt Optimization", EMNLP Findings 2025, algorithm 1, and
-the published code for the numbers: 10 rounds, 3 samples a round, 4 judgements of which more than
-half must be for the new prompt (a tie keeps the old one), temperature 0.7 to write and 0.3 to
-judge. The wording of the requests is this library's.
+the published code for the numbers: 10 rounds (of which the first there only runs the start prompt),
+3 samples a round, 4 judgements of which more than half must be for the new prompt (a tie keeps the
+old one), temperature 0.7 to write and 0.3 to judge. The wording of the requests is this library's.
 """
 
 from __future__ import annotations

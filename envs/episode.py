@@ -173,7 +173,7 @@ class Episode:
         if self.outcome.known:
             info["score"] = self.outcome.score
             info["prompt_reward"] = self.outcome.reward
-        return info
+        return info | self.mdp.describe(self.state, self.outcome)
 
     def _take(self, outcome: Outcome) -> None:
         """Book an outcome: queries, prompts visited, archive."""

@@ -146,6 +146,10 @@ class PromptMDP(ABC):
         """Return the state with what it keeps of a known outcome (`earlier`); default: nothing."""
         return state
 
+    def describe(self, state: PromptState, outcome: Outcome) -> JSON:
+        """Return what `info` says besides what it says in every environment; default: nothing."""
+        return {}
+
     def state_of(self, prompt: Prompt) -> PromptState:
         """Return the start state for a prompt.
 

@@ -21,6 +21,8 @@ VALUE_LIMIT = 10.0
 TEXT_LIMIT = 16_384  # characters of an observation; what is longer is cut
 EARLIER = 8  # prompts of an episode that are shown with their scores
 TURN_ERRORS = 3  # wrongly answered examples that are shown where an episode has several turns
+MISTAKES = ("errors", "responses", "truths")
+"""Slots of a meta-prompt that show wrongly answered examples."""
 META_PROMPT = (
     "Rewrite the following instruction via rephrasing and/or adding specific requirements. Add "
     "instructions which would be helpful to solve the problem correctly. Output the new "
@@ -43,8 +45,9 @@ class PromptRewrite(PromptMDP):
 
     `Text(0, max_length, characters)`: printable ASCII, the line break, and every character of the
     task's own texts (and of `alphabet`). What a model writes outside is normalized, not refused:
-    typographic quotes and dashes become plain ones, accents are dropped, other characters become
-    spaces, space around the text is stripped, and what is longer is cut (`info["edit"]` says so).
+    typographic quotes, dashes, ligatures, fractions and signs become plain ones, accents are
+    dropped, other characters become spaces, space around the text is stripped, and what is then
+    longer is cut (`info["edit"]` says so).
     Any text is legal; the action mask is empty, shape (0,).
 
     ## Observation Space
@@ -59,9 +62,9 @@ class PromptRewrite(PromptMDP):
     | `budget_left` | `Box(0, 1, (1,))` | share of the query cap that remains; 1 without a cap |
 
     The meta-prompt has the slots `{prompt}` (needed), `{task}` (the task's description), `{errors}`
-    (wrongly answered training examples with the answer given and the right one) and `{earlier}`
-    (the prompts of this episode so far with their scores). A slot with nothing to say is empty.
-    Numbers that are not known are 0.
+    (wrongly answered training examples with the answer given and the right one; `{responses}` has
+    only the first, `{truths}` only the second) and `{earlier}` (the prompts of this episode so far
+    with their scores). A slot with nothing to say is empty. Numbers that are not known are 0.
 
     ## Starting State
 
@@ -115,7 +118,7 @@ class PromptRewrite(PromptMDP):
 
     archivable = False
     default_meta_prompt: ClassVar[str] = META_PROMPT
-    slots: ClassVar[tuple[str, ...]] = ("task", "earlier", "errors")
+    slots: ClassVar[tuple[str, ...]] = ("task", "earlier", *MISTAKES)
 
     def __init__(
         self,
@@ -212,8 +215,8 @@ class PromptRewrite(PromptMDP):
 
     def apply(self, state: PromptState, action: Action) -> PromptState:
         """Put the text in the place of the prompt, normalized."""
-        text = clean(str(action), self.characters, self.max_length)
-        cut = len(str(action).strip()) > self.max_length
+        whole = clean(str(action), self.characters)
+        text, cut = whole[: self.max_length].strip(), len(whole) > self.max_length
         after = replace(
             state,
             units=units_of(text),
@@ -255,7 +258,7 @@ class PromptRewrite(PromptMDP):
                 "Instructions so far and their scores",
                 [f"{prompt} (score {score:.3f})" for prompt, score in state.earlier[-EARLIER:]],
             ),
-            "errors": section("Examples that went wrong", self._errors(state, outcome)),
+            **self._mistakes(state, outcome),
         }
         return {
             "text": fill(self.meta_prompt, values)[:TEXT_LIMIT],
@@ -266,15 +269,25 @@ class PromptRewrite(PromptMDP):
             "budget_left": scalar(outcome.budget_left),
         }
 
-    def _errors(self, state: PromptState, outcome: Outcome) -> list[str]:
-        """Return the wrongly answered examples as lines."""
+    def _mistakes(self, state: PromptState, outcome: Outcome) -> dict[str, str]:
+        """Return the slots of the wrongly answered examples."""
         train = self.problem.task.train
         asked: list[Example] = [train[i] for i in state.examples] or list(train)
-        return [
-            f"{asked[i].input} -> {clean(answer, self.characters, self.max_length)} "
-            f"(right: {asked[i].target})"
+        rows = [
+            (asked[i].input, clean(answer, self.characters, self.max_length), asked[i].target)
             for i, answer in outcome.mistakes
         ]
+        lines = (
+            [f"{given} -> {answer} (right: {right})" for given, answer, right in rows],
+            [f"{given} -> {answer}" for given, answer, _ in rows],
+            [f"{given} -> {right}" for given, _, right in rows],
+        )
+        titles = (
+            "Examples that went wrong",
+            "Examples that went wrong, with the answers given",
+            "Examples that went wrong, with the right answers",
+        )
+        return dict(zip(MISTAKES, map(section, titles, lines), strict=True))
 
 
 def units_of(text: str) -> tuple[str, ...]:

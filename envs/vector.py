@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import concatenate, create_empty_array
 
 from promptgym.arguments import checked
 from promptgym.envs.episode import Episode, ShellOptions, Transition
@@ -20,26 +19,19 @@ from promptgym.envs.outcome import Question, ask
 from promptgym.envs.rendering import render
 from promptgym.envs.shell import (
     STATE_VERSION,
-    PromptEnv,
-    check_options,
-    check_render_mode,
     check_reset_options,
     check_state,
-    frozen,
     generator,
-    identity,
     intact,
-    thaw,
 )
+from promptgym.envs.vector_base import Infos, Step, VectorShell
 from promptgym.errors import ConfigError
-from promptgym.types import JSON, BoolArray, FloatArray
+from promptgym.types import JSON, BoolArray
 
-Infos = dict[str, Any]
 Entered = tuple[Observation, Infos]
-Step = tuple[Observation, FloatArray, BoolArray, BoolArray, Infos]
 
 
-class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
+class PromptVectorEnv(VectorShell):
     """`num_envs` copies of one MDP on one problem: one scoring call a step, resets included.
 
     Sub-environment i, seeded s, is step by step what a `PromptEnv` seeded s + i is. The budget is
@@ -69,23 +61,16 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
             render_mode: None, "ansi" (`render` returns N strings) or "human" (each step prints).
             rebuild: makes the same environment anew; see `PromptEnv`.
         """
-        if num_envs < 1:
-            raise ConfigError(f"num_envs must be at least 1, got {num_envs}")
-        self.mdp, self.problem, self.num_envs = mdp, mdp.problem, num_envs
-        self.options = check_options(mdp, options or ShellOptions())
-        self.max_episode_steps = max_episode_steps
-        self.autoreset_mode = _mode(autoreset_mode)
-        self.metadata = {**PromptEnv.metadata, "autoreset_mode": self.autoreset_mode}
-        self.render_mode = check_render_mode(render_mode)
-        self.single_observation_space = mdp.observation_space
-        self.single_action_space = mdp.action_space
-        self.observation_space = batch_space(mdp.observation_space, num_envs)
-        self.action_space = batch_space(mdp.action_space, num_envs)
+        super().__init__(
+            mdp,
+            options,
+            num_envs=num_envs,
+            max_episode_steps=max_episode_steps,
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+            rebuild=rebuild,
+        )
         self.episodes = [Episode(mdp, self.options) for _ in range(num_envs)]
-        self._identity = identity(mdp, self.options)
-        self._rngs: list[np.random.Generator | None] = [None] * num_envs
-        self._done = np.zeros(num_envs, dtype=np.bool_)
-        self._rebuild = rebuild
 
     def reset(
         self,
@@ -223,7 +208,7 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
             "version": STATE_VERSION,
             "of": self._identity,
             "episodes": [e.get_state() for e in self.episodes],
-            "rngs": [deepcopy(self._rng(i).bit_generator.state) for i in range(self.num_envs)],
+            "rngs": self._rng_states(),
             "done": self._done.tolist(),
         }
 
@@ -246,41 +231,6 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
                 episode.set_state(value)
         self._rngs[:], self._done = rngs, done
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle plain arguments, state and ledger if that is enough to rebuild, else all."""
-        return frozen(self)
-
-    def __setstate__(self, pickled: dict[str, Any]) -> None:
-        """Rebuild, or take everything over."""
-        thaw(self, pickled)
-
-    def _rng(self, i: int) -> np.random.Generator:
-        """Return the generator of a sub-environment, seeded by the system if never seeded."""
-        rng = self._rngs[i]
-        if rng is None:
-            rng = self._rngs[i] = seeding.np_random()[0]
-        return rng
-
-    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
-        """Return a seed (or None) for each sub-environment."""
-        if seed is None:
-            return [None] * self.num_envs
-        if isinstance(seed, (int, np.integer)):
-            return [int(seed) + i for i in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ConfigError(f"{self.num_envs} sub-environments, but {len(seed)} seeds")
-        return list(seed)
-
-    def _reset_mask(self, mask: Any) -> BoolArray:
-        """Return which sub-environments to reset: all without a mask."""
-        if mask is None:
-            return np.ones(self.num_envs, dtype=np.bool_)
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or not mask.any():
-            raise ConfigError(f"reset_mask must be a bool array with a True in it, got {mask!r}")
-        if mask.shape != (self.num_envs,):
-            raise ConfigError(f"reset_mask must have shape ({self.num_envs},), got {mask.shape}")
-        return mask
-
     def _batch(self, observations: list[Observation]) -> Observation:
         """Stack observations into new arrays."""
         space = self.single_observation_space
@@ -291,12 +241,3 @@ class PromptVectorEnv(VectorEnv[Observation, Action, Any]):
         """Print the frames in human mode."""
         if self.render_mode == "human":
             sys.stdout.write("".join(map(render, self.episodes)))
-
-
-def _mode(mode: AutoresetMode | str) -> AutoresetMode:
-    """Return the autoreset mode of a name; refuse one that does not exist."""
-    try:
-        return AutoresetMode(mode)
-    except ValueError:
-        names = tuple(m.value for m in AutoresetMode)
-        raise ConfigError(f"autoreset_mode must be one of {names}, got {mode!r}") from None

@@ -12,6 +12,7 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
         "promptgym.envs.prompt_rewrite:make",
         "promptgym.envs.prompt_rewrite:make_vec",
     ),
+    "PromptTable-v0": ("promptgym.envs.prompt_table:make", "promptgym.envs.prompt_table:make_vec"),
     "PromptToken-v0": ("promptgym.envs.prompt_token:make", "promptgym.envs.prompt_token:make_vec"),
     "InstanceRewrite-v0": (
         "promptgym.envs.instance_rewrite:make",

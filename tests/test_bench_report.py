@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 from test_bench import suite_of
 
 from promptgym.cli import main
@@ -17,7 +19,7 @@ from promptgym.evaluation import stats
 from promptgym.evaluation.bench import BenchFolder
 from promptgym.evaluation.bench_cell import Failure
 from promptgym.evaluation.bench_plots import plots
-from promptgym.evaluation.bench_report import task_table, write_bench_report
+from promptgym.evaluation.bench_report import anytime_table, task_table, write_bench_report
 from promptgym.evaluation.bench_results import read_bench
 from promptgym.runs.folder import write_json
 
@@ -103,6 +105,15 @@ def test_curves_hold_each_score_until_the_next(bench: BenchFolder) -> None:
     np.testing.assert_allclose(rows[2, 2:], [0.82, 0.82, 0.92, 0.92])
 
 
+def test_smaller_budgets_are_read_off_the_curves(bench: BenchFolder) -> None:
+    _, (setting,) = read_bench(bench.path)
+    head, rows = anytime_table(setting) or ([], [])
+    assert head == ["IQM by", "160 queries", "320 queries", "640 queries"]
+    table = {row[0]: row[1:] for row in rows}
+    assert table["manual"] == ["-", "0.400 [0.400, 0.400]", "0.500 [0.500, 0.500]"]
+    assert table["<rl|>"][1].startswith("0.815 [") and table["<rl|>"][2].startswith("0.915 [")
+
+
 def test_the_report_is_three_files_and_the_page_holds_all_of_it(
     bench: BenchFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,3 +143,14 @@ def test_one_seed_of_one_method_has_a_report_too(tmp_path: Path) -> None:
     assert setting.scores == {} and setting.reference is None and setting.summary() == []
     assert list(plots(setting)) == ["Test score of the best prompt by dev, against queries"]
     assert all(file.stat().st_size for file in write_bench_report(bench.path))
+
+
+def test_the_page_is_light_or_dark_and_so_are_its_plots(bench: BenchFolder) -> None:
+    page = write_bench_report(bench.path)[0].read_text(encoding="utf-8")
+    assert "color-scheme: light dark" in page
+    dark = page.partition("@media (prefers-color-scheme: dark) {")[2]
+    assert "--ground:" in dark and "img { filter: invert" in dark
+    _, (setting,) = read_bench(bench.path)
+    for png in plots(setting).values():
+        ground = imread(io.BytesIO(png))[0, 0]
+        assert len(ground) == 4 and ground[3] == 0  # what stands behind it shows through

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 import torch
 from datasets import load_from_disk
+from env_problems import FailingModel
 
 from promptgym.agents.dpo_config import PRESETS
-from promptgym.agents.dpo_rewriter import PAIRS, DPORewriter
+from promptgym.agents.dpo_rewriter import JUDGED, PAIRS, DPORewriter
 from promptgym.agents.preferences import (
+    Judged,
     Pair,
     Rewrite,
+    judged,
+    kto_weights,
     pairs_from_run,
     pairs_of,
     preference_dataset,
@@ -106,12 +110,48 @@ def test_preferences_are_a_dataset(tmp_path: Path) -> None:
     chat = preference_dataset(pairs, chat=True)[0]
     assert chat["prompt"] == [{"role": "user", "content": "p"}]
     assert chat["chosen"] == [{"role": "assistant", "content": "good"}]
-    rows = list(unpaired_dataset([("p", [A, C, D, A])]))
+    rows = list(unpaired_dataset(judged("p", [A, C, D, A])))
     assert [(r["completion"], r["label"]) for r in rows] == [
         ("a", True),
         ("c", False),
         ("d", False),
     ]
+    assert judged("p", [C, Rewrite("e", 0.5, 0.1)]) == [], "none is paid more than the other"
+
+
+def test_ktos_weights_balance_what_it_trains_on() -> None:
+    rows = [Judged("p", str(i), label=i < 2) for i in range(8)]
+    for balance in (1.0, 4 / 3):
+        for part, counts in ((rows, (2, 6)), (rows[:3], (2, 1)), (rows[1:2] + rows[2:3], (1, 1))):
+            weights = kto_weights(part, balance)
+            good, bad = weights["desirable_weight"], weights["undesirable_weight"]
+            assert good * counts[0] / (bad * counts[1]) == pytest.approx(balance)
+            assert min(good, bad) == 1.0
+    assert set(kto_weights(rows[:2], 1.0).values()) == {1.0}
+
+    def trained(**options: Any) -> tuple[DPORewriter, Any]:
+        agent, seen = DPORewriter(**{**SMALL, "rounds": 1, "loss": "kto", **options}), []
+        make = agent._trainer
+
+        def watched(*given: Any) -> Any:
+            seen.append(make(*given))
+            return seen[-1]
+
+        agent._trainer = watched  # type: ignore[method-assign]
+        return agent.learn(problem(), seed=0), seen[-1].args
+
+    agent, args = trained()
+    row = agent.log[0]
+    assert "pairs" not in row
+    labels = [r.label for r in agent.preferences if isinstance(r, Judged)]
+    assert len(labels) == len(agent.preferences) > 0
+    assert (row["desirable"], row["undesirable"]) == (labels.count(True), labels.count(False))
+    ratio = args.desirable_weight * labels.count(True)
+    assert ratio / (args.undesirable_weight * labels.count(False)) == pytest.approx(1.0)
+    _, alike = trained(balance=None)
+    assert (alike.desirable_weight, alike.undesirable_weight) == (1.0, 1.0)
+    _, given = trained(trainer={"desirable_weight": 3.0})
+    assert given.desirable_weight == 3.0
 
 
 def test_rounds_raise_the_held_out_accuracy_of_what_the_policy_writes() -> None:
@@ -201,7 +241,33 @@ def test_past_and_future_choose_where_the_two_sides_come_from() -> None:
     assert {p.rejected for p in future.preferences} <= written
 
 
-@pytest.mark.parametrize("options", [{}, {"lora": LORA, "rejected": "past", "memory": False}])
+def test_the_policys_rewrites_become_the_drafts_where_they_are_paid_more() -> None:
+    shown = {"errors": 1, "meta_prompt": "<rewrite> {prompt} {truths} <instruction>"}
+    options: dict[str, Any] = {**SMALL, "rounds": 3, "margin": 0.0, **shown}
+    start = DPORewriter(**options).learn(problem(None, initial_prompt="the"), seed=0)
+    assert {p.instruction for p in start._drafts} == {"the"}
+    p = problem(None, initial_prompt="the")
+    agent = DPORewriter(**options, next_drafts="rewrites").learn(p, seed=0)
+    read = list(dict.fromkeys(pair.prompt for pair in agent.preferences))
+    drafts = [text.split(" Examples")[0].removeprefix("<rewrite> ") for text in read]
+    assert drafts[0] == "the"
+    assert len(drafts) > 1, "later rounds rewrite other drafts"
+    scores = p.score([Prompt(text) for text in drafts])
+    rewards = p.rewards(scores).tolist()
+    assert all(reward > rewards[0] for reward in rewards[1:])
+    assert {d.instruction for d in agent._drafts} <= set(drafts)
+    assert "(right:" not in "".join(read)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"lora": LORA, "rejected": "past", "memory": False},
+        {"next_drafts": "rewrites"},
+        {"loss": "kto"},
+    ],
+)
 def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
@@ -238,7 +304,9 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(
     assert second.preferences == whole.preferences
     assert_same_weights(whole, second)
     assert model.calls < expected.spent["calls"], "what was scored is not asked again"
-    assert (tmp_path / "a" / PAIRS).read_text() == (tmp_path / "b" / PAIRS).read_text()
+    name, other = (JUDGED, PAIRS) if "loss" in options else (PAIRS, JUDGED)
+    assert (tmp_path / "a" / name).read_text() == (tmp_path / "b" / name).read_text()
+    assert not (tmp_path / "a" / other).exists()
 
 
 def test_the_budget_is_a_hard_cap_and_a_cut_round_resumes(tmp_path: Path) -> None:
@@ -275,15 +343,32 @@ def test_a_saved_policy_writes_the_same(tmp_path: Path) -> None:
         DPORewriter.load(tmp_path)
 
 
+def test_what_failed_and_what_the_budget_cut_off_are_told_apart() -> None:
+    options: dict[str, Any] = {**SMALL, "memory": False, "rounds": 20}
+    log = DPORewriter(**options).learn(problem(1000), seed=0).log
+    assert all(row["failed"] == 0 for row in log)
+    assert [row["cut"] > 0 for row in log] == [*([False] * (len(log) - 1)), True]
+    model = FailingModel(WORDS)
+    model.word = "the"
+    p = problem(1000, model=model, max_failures=1.0)
+    log = DPORewriter(**options).learn(p, seed=0).log
+    assert sum(row["failed"] for row in log) > 0
+    assert sum(row["cut"] for row in log[:-1]) == 0
+
+
 def test_options_that_cannot_work_are_refused() -> None:
     for options, message in (
         ({"rounds": 0}, "rounds"),
         ({"group": 1}, "group"),
         ({"beta": 0.0}, "beta"),
+        ({"balance": 0.0}, "balance"),
         ({"loss": "kto", "easy_first": True}, "no pairs"),
         ({"loss": "kto", "batch": 1}, "batch >= 2"),
         ({"loss": "sigmoidal"}, "one of sigmoid, .* kto, got 'sigmoidal'"),
         ({"round": 1}, "round"),
+        ({"trainer": {"output_dir": "x"}}, "dpo_rewriter: trainer cannot set output_dir"),
+        ({"next_drafts": "best"}, "'start' or 'rewrites', got 'best'"),
+        ({"next_drafts": "rewrites", "rejected": "past"}, "leave one of the two out"),
     ):
         with pytest.raises(ConfigError, match=message):
             DPORewriter(**options)
@@ -292,13 +377,22 @@ def test_options_that_cannot_work_are_refused() -> None:
         ({"trainer": {"betta": 1}, "loss": "kto"}, "KTOConfig"),
         ({"trainer": {"betta": 1}, "loss": "simpo"}, "CPOConfig"),
         ({"rewriter": "tiny"}, "hf:NAME_OR_FOLDER"),
+        # What TRL says only when it makes its trainer, or in its first update.
+        ({"trainer": {"loss_type": ["sigmoidal"]}}, "trainer=.*sigmoidal"),
+        ({"trainer": {"f_divergence_type": "js"}}, "trainer=.*'js'.* is refused"),
+        ({"trainer": {"precompute_ref_batch_size": 2, "optim_args": "x"}}, "optim_args"),
+        ({"lora": {"r": 4, "target_modules": ["nothing"]}}, r"lora=.*\['nothing'\].* is refused"),
     ):
+        if "lora" in options:
+            pytest.importorskip("peft")
+        p = problem()
         with pytest.raises(ConfigError, match=message):
-            DPORewriter(**{**SMALL, **options}).check(problem())
-    simpo = DPORewriter(loss="simpo")._arguments("", 0)
+            DPORewriter(**{**SMALL, **options}).check(p)
+        assert p.ledger.queries == 0
+    simpo = DPORewriter(loss="simpo")._arguments()
     assert (simpo.beta, simpo.simpo_gamma) == (2.0, 1.0)
-    assert DPORewriter(loss="simpo", beta=0.5)._arguments("", 0).beta == 0.5
-    assert DPORewriter()._arguments("", 0).beta == 0.1
+    assert DPORewriter(loss="simpo", beta=0.5)._arguments().beta == 0.5
+    assert DPORewriter()._arguments().beta == 0.1
     assert PRESETS["question_rewriter"].pairs == "pareto"
     assert PRESETS["question_rewriter"].rounds == 1
 

@@ -90,6 +90,35 @@ def test_uploads_go_through_the_hubs_client(
     assert from_hub("me/policy").name == "rlprompt"
 
 
+def test_what_the_hub_answers_names_the_repository(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*given: Any, **options: Any) -> str:
+        raise ConnectionError("no route to the Hub")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", offline)
+    for use in (from_hub, lambda name: push_to_hub(runs["rlprompt"], name)):
+        with pytest.raises(ConfigError, match=r"me/policy: no route to the Hub; .* log in"):
+            use("me/policy")
+
+
+@pytest.mark.parametrize("method", ["prewrite", "rlprompt"])
+def test_a_policy_of_another_version_is_named(
+    method: str, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    push_to_hub(runs[method], f"file:{tmp_path}")
+    about = json.loads((tmp_path / "policy.json").read_text())
+    for changed in (
+        {**about, "options": {**about["options"], "no_more": 1}},
+        {"agent": method, "options": about["options"]},
+        {"agent": method},
+    ):
+        (tmp_path / "policy.json").write_text(json.dumps(changed))
+        with pytest.raises(ConfigError, match=r"policy.json was written by another version"):
+            from_hub(f"file:{tmp_path}")
+
+
 def test_what_is_no_policy_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"manual trains none"):
         push_to_hub(runs["manual"], f"file:{tmp_path}")
@@ -97,6 +126,10 @@ def test_what_is_no_policy_is_refused(runs: dict[str, Path], tmp_path: Path) -> 
         push_to_hub(tmp_path, "me/policy")
     with pytest.raises(ConfigError, match=r"no policy\.json"):
         from_hub(f"file:{tmp_path}")
+    for repo in ("me/a policy", "a/b/c", ""):
+        for use in (from_hub, lambda name: push_to_hub(runs["rlprompt"], name)):
+            with pytest.raises(ConfigError, match="no name of a repository: expected 'user/name'"):
+                use(repo)
     (tmp_path / "policy.json").write_text(json.dumps({"agent": "other"}))
     with pytest.raises(ConfigError, match=r"'other'; known here: .*prewrite"):
         from_hub(f"file:{tmp_path}")

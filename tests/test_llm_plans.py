@@ -97,6 +97,26 @@ def test_tokenizers_that_reach_over_spaces_are_never_fed_pieces(pattern: str | N
     assert not pieces.exact, "found out at the start, or by the first text"
 
 
+@pytest.mark.parametrize("odd", ["bar\u200b", "\u200b", "\ufeff", "\u200bbar", "bar\u00a0"])
+def test_a_character_that_is_read_as_a_space_is_no_part_of_a_piece(odd: str) -> None:
+    """As sentencepiece's rules (`nmt_nfkc`) have it; several spaces become one (Pegasus)."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    core = Tokenizer(models.Unigram())
+    one = normalizers.Replace(Regex(" {2,}"), " ")
+    core.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC(), one])
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=60, unk_token="<unk>", special_tokens=["<unk>"], show_progress=False
+    )
+    core.train_from_iterator(["the best of the lot foo bar a"] * 9, trainer)
+    pieces = PieceTokenizer(core)
+    pieces.encode(["foo the", "the foo"], special=True)  # known, so that nothing new is tried
+    for text in (odd, f"foo {odd}", f"{odd} the", f"the {odd} foo"):
+        assert pieces.encode([text], special=True) == [core.encode(text).ids]
+    assert pieces.exact
+
+
 # --- plans ------------------------------------------------------------------------------------
 
 rows_of_tokens = st.lists(

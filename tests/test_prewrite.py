@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from env_problems import FailingModel
 
 from promptgym.agents.guards import Guards, concerns
 from promptgym.agents.prewrite import PRESETS, PRewrite, PRewriteConfig
 from promptgym.agents.writer import Writer
-from promptgym.errors import ConfigError, PromptGymError
+from promptgym.errors import ConfigError, ModelError, PromptGymError
 from promptgym.evaluation.experiment import Experiment, run_experiment
 from promptgym.llms.tiny import weights_path
 from promptgym.problem import Problem
@@ -203,9 +206,54 @@ def test_a_saved_policy_writes_the_same_and_nothing_is_pickled(
     (tmp_path / "policy.json").write_text(json.dumps({**about, "agent": "rlprompt"}))
     with pytest.raises(ConfigError, match="rlprompt"):
         PRewrite.load(tmp_path)
-    (tmp_path / "policy.json").write_text(json.dumps({"agent": "prewrite"}))
-    with pytest.raises(ConfigError, match="damaged"):
-        PRewrite.load(tmp_path)
+    options = about["options"]
+    for changed in (
+        {"agent": "prewrite"},
+        {**about, "options": {**options, "no_more": 1}},
+        {k: v for k, v in about.items() if k != "text"},
+    ):
+        (tmp_path / "policy.json").write_text(json.dumps(changed))
+        with pytest.raises(ConfigError, match=r"policy.json was written by another version"):
+            PRewrite.load(tmp_path)
+
+
+def test_a_checkpoint_of_the_trainer_that_is_cut_or_gone_is_named(tmp_path: Path) -> None:
+    options = {**SMALL, "checkpoint_every": 2, "steps": 2}
+    PRewrite(**options).learn(problem(), seed=0, checkpoint_dir=tmp_path)
+    saved = tmp_path / "prewrite-trainer" / "checkpoint-2"
+    for name in ("optimizer.pt", "model.safetensors", "trainer_state.json"):
+        whole = (saved / name).read_bytes()
+        for content in (whole[: len(whole) // 2], None):
+            if content is None:
+                (saved / name).unlink()
+            else:
+                (saved / name).write_bytes(content)
+            with pytest.raises(ConfigError, match=r"checkpoint-2 is missing or damaged .*remove"):
+                PRewrite(**options).learn(problem(), checkpoint_dir=tmp_path, resume=True)
+        (saved / name).write_bytes(whole)
+    shutil.rmtree(saved)
+    with pytest.raises(ConfigError, match=r"there is no trainer_state\.json") as told:
+        PRewrite(**options).learn(problem(), checkpoint_dir=tmp_path, resume=True)
+    assert str(tmp_path / "prewrite.safetensors") in str(told.value)
+    (tmp_path / "prewrite.safetensors").unlink()  # the remedy that it names
+    model = TransparentModel(WORDS)
+    again = PRewrite(**options)
+    again.learn(problem(model=model), checkpoint_dir=tmp_path, resume=True)
+    assert again.step == 2
+    assert model.calls == 0
+
+
+def test_what_failed_and_what_the_budget_cut_off_are_told_apart() -> None:
+    options: dict[str, Any] = {**SMALL, "memory": False, "steps": 20}
+    log = PRewrite(**options).learn(problem(1000), seed=0).log
+    assert all(row["failed"] == 0 for row in log)
+    assert [row["cut"] > 0 for row in log] == [*([False] * (len(log) - 1)), True]
+    model = FailingModel(WORDS)
+    model.word = "the"
+    p = problem(1000, model=model, max_failures=1.0)
+    log = PRewrite(**options).learn(p, seed=0).log
+    assert sum(row["failed"] for row in log) > 0
+    assert sum(row["cut"] for row in log[:-1]) == 0
 
 
 def test_options_that_cannot_work_are_refused() -> None:
@@ -215,6 +263,10 @@ def test_options_that_cannot_work_are_refused() -> None:
         ({"steps": 0}, "steps"),
         ({"kl": -1.0}, "kl"),
         ({"steppes": 1}, "steppes"),
+        ({"trainer": {"output_dir": "x"}}, "cannot set output_dir .got 'x'.; use the run folder"),
+        ({"trainer": {"save_strategy": "no"}}, "cannot set save_strategy .*checkpoint_every"),
+        ({"trainer": {"logging_steps": 5}}, "cannot set logging_steps .*log_every"),
+        ({"trainer": {"max_steps": 5}}, "cannot set max_steps .*use steps"),
     ):
         with pytest.raises(ConfigError, match=message):
             PRewrite(**options)
@@ -226,9 +278,27 @@ def test_options_that_cannot_work_are_refused() -> None:
         ({"lora": {"rank": 4}}, "rank"),
         ({"errors": 2}, "meta-prompt with the slot {errors}"),
         ({"errors": 2, "meta_prompt": "better: {prompt}"}, "got 'better: {prompt}'"),
+        ({"lora": {"r": -1}}, r"lora=\{'r': -1\} is refused: .*positive"),
+        ({"lora": {"target_modules": ["nothing"]}}, "lora=.* is refused: .*nothing.* not found"),
+        # What TRL says only when it makes its trainer, or in its first update.
+        ({"trainer": {"loss_type": "grpoo"}}, "trainer={'loss_type': 'grpoo'} is refused: .*grpoo"),
+        ({"trainer": {"reward_weights": [1.0, 2.0]}}, "trainer=.*reward_weights.* is refused"),
+        ({"trainer": {"use_vllm": True, "vllm_mode": "far"}}, "vllm_mode must be one of .* 'far'"),
+        ({"trainer": {"use_vllm": True, "vllm_gpu_memory_utilization": 2}}, "at most 1, got 2"),
     ):
+        if "lora" in options:
+            pytest.importorskip("peft")
+        p = problem()
         with pytest.raises(ConfigError, match=message):
-            PRewrite(**{**SMALL, **options}).check(problem())
+            PRewrite(**{**SMALL, **options}).check(p)
+        assert p.ledger.queries == 0
+    if find_spec("vllm") is None:
+        with pytest.raises(ConfigError, match=r"use_vllm=True needs vLLM.*promptgym\[vllm\]"):
+            PRewrite(trainer={"use_vllm": True}).check(problem(None))
+    for options in ({"dtype": "float33"}, {"nonsense": 1}):
+        with pytest.raises(ModelError, match=f"cannot be loaded with {options}"):
+            PRewrite(rewriter_options=options).learn(problem(None))
+    PRewrite(**SMALL, trainer={"weight_decay": 0.1}).check(problem())
     with pytest.raises(PromptGymError, match="no policy yet"):
         PRewrite().predict()
     with pytest.raises(PromptGymError, match="at least 1, got -1"):
@@ -284,12 +354,12 @@ def test_a_run_leaves_a_report_with_the_guards_and_held_out_scores(tmp_path: Pat
 
 
 def launched(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run `promptgym train` in two processes, on the CPU."""
+    """Run a module or script in two processes, on the CPU."""
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
     # accelerate's own --cpu starts one process; this starts two, and the variable keeps them there.
     command += ["--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
     command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command += ["-m", "promptgym.cli", "train", *arguments]
+    command += arguments
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     return subprocess.run(
         command, capture_output=True, text=True, timeout=300, cwd=folder, env=environment
@@ -300,7 +370,8 @@ def launched(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[
 def test_two_processes_train_one_policy_with_one_ledger(tmp_path: Path) -> None:
     options = [f"--set={name}={value}" for name, value in SMALL.items()]
     run = ["--task", "author", "--reward", "accuracy", "--budget", "4000", "--quiet", "--no-report"]
-    done = launched(["prewrite", *run, *options, "--out", "two"], tmp_path)
+    train = ["-m", "promptgym.cli", "train"]
+    done = launched([*train, "prewrite", *run, *options, "--out", "two"], tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     folder = RunFolder.open(tmp_path / "two")
     assert folder.result()["stats"]["steps"] == 3
@@ -312,6 +383,14 @@ def test_two_processes_train_one_policy_with_one_ledger(tmp_path: Path) -> None:
     asked = next(e["prompts"] for e in events if e["kind"] == "scores")
     assert len(asked) == pytest.approx(8 * batches[0]["distinct"])
     assert len(asked) > 4
-    refused = launched(["hill_climbing", *run], tmp_path)
+    refused = launched([*train, "hill_climbing", *run], tmp_path)
     assert refused.returncode != 0
     assert "hill_climbing runs in one process" in refused.stderr + refused.stdout
+    # Drafts that must be scored are asked by the main process, too, and shown to both.
+    work = str(Path(__file__).with_name("launched_work.py"))
+    done = launched([work, str(tmp_path)], tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    calls, shown = zip(*((tmp_path / n).read_text().split(" ", 1) for n in "01"), strict=True)
+    assert int(calls[0]) > 0
+    assert int(calls[1]) == 0
+    assert shown[0] == shown[1]

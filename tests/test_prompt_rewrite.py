@@ -42,6 +42,14 @@ def test_any_text_becomes_one_of_the_space(text: str, more: str, limit: int) -> 
         ("café naïve", "cafe naive"),
         ("a\x00b\u2003c", "a b c"),
         ("ﬁne ①", "fine 1"),
+        (
+            "of\ufb01ce, e\ufb03cient, Stra\u00dfe, \u0153uvre, S\u00f8ren",
+            "office, efficient, Strasse, oeuvre, Soren",
+        ),
+        ("\u00bd cup, 1\u00bd cups, 3\u2044 4", "1/2 cup, 1 1/2 cups, 3/ 4"),
+        ("10\u00b2 m\u00b2, H\u2082O, \u00b2", "10^2 m^2, H2O, 2"),
+        ("a \u2260 b \u2264 c \u2192 2 \u00d7 3", "a != b <= c -> 2 x 3"),
+        ("at 20 \u2103", "at 20  C"),
         ("日本", ""),
         ("  kept as  it\nis ", "kept as  it\nis"),
     ],
@@ -120,6 +128,24 @@ def test_a_generated_answer_is_shown_as_it_was_given() -> None:
         "-> minus (right: plus)" in observation["text"]
         or "-> plus (right: minus)" in (observation["text"])
     )
+
+
+def test_responses_and_truths_are_shown_apart_or_together() -> None:
+    problem, shown = problem_for("rewrite"), {}
+    for slots in ("{errors}", "{responses}", "{truths}", "{responses}{truths}"):
+        meta = f"{slots}Instruction: {{prompt}}"
+        observation, _ = make(problem=problem, errors=1, meta_prompt=meta).reset(seed=0)
+        shown[slots] = observation["text"].splitlines()[:-1]
+    wrong = problem.score([problem.initial_prompt]).values[0]
+    example = problem.task.train[int((wrong < 1).nonzero()[0][0])]
+    other = next(name for name in problem.task.labels or () if name != example.target)
+    start = "Examples that went wrong"
+    answer = f"{start}, with the answers given: {example.input} -> {other}"
+    truth = f"{start}, with the right answers: {example.input} -> {example.target}"
+    assert shown["{errors}"] == [f"{start}: {example.input} -> {other} (right: {example.target})"]
+    assert shown["{responses}"] == [answer]
+    assert shown["{truths}"] == [truth]
+    assert shown["{responses}{truths}"] == [answer, truth]
 
 
 def test_an_episode_on_some_examples_asks_those_and_the_seed_decides_which() -> None:
@@ -201,3 +227,13 @@ def test_a_text_that_is_too_long_is_cut_and_said_to_be() -> None:
     *_, info = env.step("alpha beta gamma")
     assert info["prompt"] == "alpha beta"
     assert info["edit"] == "rewrite, cut at 10 characters"
+    # What counts is the text that is kept: signs written out make it longer, others go.
+    for text, kept, cut in (
+        ("alpha be\u2026", "alpha be..", True),
+        ("alpha beta\u2003\x00", "alpha beta", False),
+        ("alphabeta\u00bd", "alphabeta1", True),
+    ):
+        env.reset(seed=0)
+        *_, info = env.step(text)
+        assert info["prompt"] == kept
+        assert ("cut" in info["edit"]) == cut

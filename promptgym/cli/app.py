@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from promptgym import __version__
-from promptgym.cli import bench, cache, demo, envs, evaluate, report, tasks, train
+from promptgym.cli import bench, cache, demo, envs, evaluate, report, table, tasks, train
 
 app = typer.Typer(
     help="Reinforcement-learning environments, agents and baselines for prompt optimization.",
@@ -40,5 +40,6 @@ app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("envs", epilog=envs.EXAMPLES)(envs.envs)
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(table.app, name="table")
 app.add_typer(cache.app, name="cache")
 app.command("demo", epilog=demo.EXAMPLES)(demo.demo)

@@ -27,7 +27,10 @@ SECONDS = 3.0
 """How long the loop of a method runs in a dry run before the rest is extrapolated."""
 
 SuiteName = Annotated[
-    str, typer.Argument(metavar="SUITE", help="quick, tiny, few-shot, or a TOML file of your own.")
+    str,
+    typer.Argument(
+        metavar="SUITE", help="quick, tiny, few-shot, measured, or a TOML file of your own."
+    ),
 ]
 Out = Annotated[Path | None, typer.Option(help="The folder of the benchmark; new or empty.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on in --out; what failed is run again.")]

@@ -240,6 +240,9 @@ def print_outcome(record: JSON, folder: Path) -> None:
         [r["name"], *scored(r["dev"]), *scored(r["test"]), prompt_cell(r["prompt"])]
         for r in record["compared"]
     ]
+    if ensemble := record.get("ensemble"):
+        scores = [*scored(ensemble["dev"]), *scored(ensemble["test"])]
+        rows.append(["ensemble", *scores, ensemble["text"]])
     head = ["", "dev", "95 % interval", "test", "95 % interval", "prompt"]
     print_table(head, rows, "lrlrl")
     spent = record["spent"]

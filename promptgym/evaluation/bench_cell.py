@@ -10,14 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from promptgym.evaluation.evaluate import evaluate
 from promptgym.evaluation.experiment import Experiment, run_experiment
-from promptgym.llms import forget_models
+from promptgym.llms import LanguageModel, forget_models
+from promptgym.prompts import Prompt
 from promptgym.runs.folder import CONFIG, write_json
+from promptgym.tasks import Task
 from promptgym.types import JSON
 
 ANYTIME = "anytime.json"
 """The last file that a cell writes: with it, the cell is finished."""
+MEASURED = "measured"
+"""The metric of measured tables (`promptgym.tasks.measured`), of which the best prompt is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,8 @@ def run_cell(job: Job) -> None:
 def anytime(experiment: Experiment, record: JSON) -> list[JSON]:
     """Return the anytime curve of a run: queries, dev and test metric of each incumbent.
 
-    Test is asked after the run, at no cost to its budget; it is None for a task without.
+    Test is asked after the run, at no cost to its budget; it is None for a task without. On a
+    measured table, each row has its `regret`, too.
     """
     task, model = experiment.load()
     history = record["history"]
@@ -91,10 +98,27 @@ def anytime(experiment: Experiment, record: JSON) -> list[JSON]:
         template = experiment.template
         scored = evaluate(list(distinct.values()), task, model, template=template, cache=False)
         test = dict(zip(distinct, (row["value"] for row in scored.rows()), strict=True))
-    return [
+    rows = [
         {"queries": row["queries"], "dev": row["dev"], "test": test[str(row["prompt"])]}
         for row in history
     ]
+    if task.metric.name == MEASURED:
+        lacking = dict(zip(distinct, regrets(list(distinct.values()), task, model), strict=True))
+        for row, was in zip(rows, history, strict=True):
+            row["regret"] = lacking[str(was["prompt"])]
+    return rows
+
+
+def regrets(prompts: list[JSON], task: Task, model: LanguageModel) -> list[float]:
+    """Return the simple regret of prompts of a measured table: what they lack to its best one.
+
+    By means over its test examples, or those of training where it has no others.
+    """
+    split = "test" if task.test else "train"
+    known = [*map(Prompt.of, prompts), *task.manual_prompts]
+    values = evaluate(known, task, model, split=split, cache=False).mean
+    lacking: list[float] = (np.nanmax(values) - values[: len(prompts)]).tolist()
+    return lacking
 
 
 def print_to(log: Path) -> None:

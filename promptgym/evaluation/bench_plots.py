@@ -138,5 +138,5 @@ def _png(figure: Any, *, legend: bool = False) -> bytes:
             found.values(), found.keys(), loc="outside lower center", ncols=4, frameon=False
         )
     target = io.BytesIO()
-    figure.savefig(target, dpi=110, format="png")
+    figure.savefig(target, dpi=110, format="png", transparent=True)
     return target.getvalue()

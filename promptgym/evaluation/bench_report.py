@@ -1,4 +1,8 @@
-"""The report of a benchmark: report.md, results.csv and one self-contained report.html."""
+"""The report of a benchmark: report.md, results.csv and one self-contained report.html.
+
+The page is laid out as that of a run is, light or dark as the reader's system is; the plots have no
+ground, and dark pages turn their colours round.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import base64
 import csv
 import html
 import io
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +20,13 @@ from promptgym.evaluation import stats
 from promptgym.evaluation.bench import BenchFolder
 from promptgym.evaluation.bench_plots import plots
 from promptgym.evaluation.bench_results import Finding, Setting, read_bench
+from promptgym.evaluation.report import REPORT, page
 from promptgym.runs.folder import write_text
-from promptgym.types import JSON
+from promptgym.types import JSON, FloatArray
 
 COLUMNS = (
     *("task", "model", "method", "start", "budget", "seed", "status", "test", "dev", "reward"),
+    "regret",
     *("queries", "tokens", "usd", "seconds", "prompt"),
 )
 NOTE = (
@@ -27,16 +35,9 @@ NOTE = (
     "strongest baseline, by Holm's correction. Seeds that did not finish on all tasks are left "
     "out of the aggregates."
 )
+SHARES = (0.25, 0.5)
+"""Of the budget of queries, beside the whole, at which the anytime curves are read."""
 Table = tuple[list[str], list[list[str]]]
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 15px/1.45 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto }}
-table {{ border-collapse: collapse; margin: 1rem 0 }} img {{ max-width: 100% }}
-td, th {{ padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: left }}
-</style></head><body>
-{body}
-</body></html>
-"""
 
 
 def write_bench_report(path: str | Path) -> list[Path]:
@@ -53,20 +54,25 @@ def write_bench_report(path: str | Path) -> list[Path]:
     name = bench.suite["name"]
     about = f"{_counts(findings)} with promptgym {bench.version}. {NOTE}"
     texts = [f"# {name}", about]
-    body = [f"<h1>{html.escape(name)}</h1>", f"<p>{html.escape(about)}</p>"]
+    body: list[str] = []
+
+    def add(title: str, *tables: Table) -> None:
+        texts.extend([f"## {title}", *map(markdown, tables)])
+        body.extend([f"<h2>{html.escape(title)}</h2>", *map(html_table, tables)])
+
+    for budget, table in regret_tables(findings).items():
+        add(f"Simple regret to the best prompt of the table, {budget}", table)
     for setting in settings:
-        texts.append(f"## {setting.name}")
-        body.append(f"<h2>{html.escape(setting.name)}</h2>")
-        for table in (task_table(setting), summary_table(setting)):
-            texts.append(markdown(table))
-            body.append(html_table(table))
+        if all(f.test is None for f in setting.findings) and regret_tables(setting.findings):
+            continue  # nothing was measured twice: there is a regret, and no test
+        tables = task_table(setting), summary_table(setting), anytime_table(setting)
+        add(setting.name, *filter(None, tables))
         for title, png in plots(setting).items():
             data = base64.b64encode(png).decode()
             caption = html.escape(title)
             body.append(f"<h3>{caption}</h3>")
             body.append(f'<img alt="{caption}" src="data:image/png;base64,{data}">')
-    page = _PAGE.format(title=html.escape(name), body="\n".join(body))
-    contents = {"report.html": page, "report.md": "\n\n".join(texts) + "\n"}
+    contents = {REPORT: page(name, about, body), "report.md": "\n\n".join(texts) + "\n"}
     contents["results.csv"] = as_csv(findings)
     for file, content in contents.items():
         write_text(bench.path / file, content)
@@ -75,15 +81,33 @@ def write_bench_report(path: str | Path) -> list[Path]:
 
 def task_table(setting: Setting) -> Table:
     """Return mean test score and interval of every method on every task, with the failed cells."""
+    return _by_task(setting.findings, lambda finding: finding.test)
+
+
+def regret_tables(findings: Sequence[Finding]) -> dict[str, Table]:
+    """Return, for each budget, mean regret and interval of every method on every measured table."""
+    known = [f.cell["task"] for f in findings if f.regret is not None]
+    own = [f for f in findings if f.cell["task"] in known]
+    return {
+        budget: _by_task([f for f in own if f.budget == budget], lambda finding: finding.regret)
+        for budget in dict.fromkeys(f.budget for f in own)
+    }
+
+
+def _by_task(findings: Sequence[Finding], value: Callable[[Finding], float | None]) -> Table:
+    """Return mean and interval of a value, methods x tasks, with the failed cells."""
+    tasks = list(dict.fromkeys(f.cell["task"] for f in findings))
     rows = []
-    for method in setting.methods:
+    for method in dict.fromkeys(f.cell["method"] for f in findings):
+        own = [f for f in findings if f.cell["method"] == method]
         cells = [method]
-        for task in setting.tasks:
-            values = [f.test for f in setting.of(method, task) if f.test is not None]
+        for task in tasks:
+            found = [value(f) for f in own if f.cell["task"] == task]
+            values = [v for v in found if v is not None]
             cells.append("-" if not values else _shown(_mean(values)))
-        statuses = [f.status for f in setting.of(method)]
+        statuses = [f.status for f in own]
         rows.append([*cells, str(statuses.count("failed")), str(statuses.count("missing"))])
-    return ["method", *setting.tasks, "failed", "missing"], rows
+    return ["method", *tasks, "failed", "missing"], rows
 
 
 def summary_table(setting: Setting) -> Table:
@@ -97,6 +121,26 @@ def summary_table(setting: Setting) -> Table:
         p = "-" if row["p"] is None else f"{row['p']:.3f}"
         rows.append([row["method"], str(row["seeds"]), *shown, against, p])
     return head, rows
+
+
+def anytime_table(setting: Setting) -> Table | None:
+    """Return the IQM of every method at shares of the queries, read off the anytime curves.
+
+    None for a setting without a cap on queries. A dash is a method that had no incumbent by then.
+    """
+    cap = setting.findings[0].cell["budget"].get("queries")
+    if cap is None:
+        return None
+    columns: dict[str, dict[str, FloatArray]] = {}
+    for queries in (cap * share for share in SHARES):
+        at = partial(Finding.test_at, queries=queries)
+        columns[f"{queries:,.0f} queries"] = setting.matrices(at)
+    columns[f"{cap:,} queries"] = setting.scores
+    rows = [
+        [method, *(_iqm(found[method]) if method in found else "-" for found in columns.values())]
+        for method in setting.scores
+    ]
+    return ["IQM by", *columns], rows
 
 
 def markdown(table: Table) -> str:
@@ -113,7 +157,7 @@ def html_table(table: Table) -> str:
     head, rows = table
     lines = ["<tr>" + "".join(f"<th>{html.escape(c)}</th>" for c in head) + "</tr>"]
     lines += ["<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in r) + "</tr>" for r in rows]
-    return "<table>\n" + "\n".join(lines) + "\n</table>"
+    return '<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>"
 
 
 def as_csv(findings: list[Finding]) -> str:
@@ -135,6 +179,7 @@ def _row(finding: Finding) -> JSON:
         best, spent = result["best"], result["spent"]
         row |= {kind: spent.get(kind) for kind in ("queries", "tokens", "usd", "seconds")}
         row |= {"dev": (best["dev"] or {}).get("value"), "reward": best["reward"]}
+        row["regret"] = finding.regret
         row["prompt"] = best["prompt"]["instruction"]
     return row
 
@@ -151,6 +196,12 @@ def _mean(values: list[float]) -> list[float]:
     scores = np.array(values)[:, None]
     found = stats.stratified_bootstrap(stats.mean, scores, rng=np.random.default_rng(0))
     return [float(found.point), float(found.low), float(found.high)]
+
+
+def _iqm(scores: FloatArray) -> str:
+    """Return the IQM of scores (R, T) and its interval."""
+    found = stats.stratified_bootstrap(stats.iqm, scores, rng=np.random.default_rng(0))
+    return _shown([float(found.point), float(found.low), float(found.high)])
 
 
 def _shown(triple: list[float]) -> str:

@@ -6,7 +6,7 @@ A setting is a model, a start prompt and a budget: only within one are methods c
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -43,8 +43,23 @@ class Finding:
     @property
     def setting(self) -> str:
         """Return model, start and budget in words."""
-        caps = ", ".join(f"{value:,} {kind}" for kind, value in self.cell["budget"].items())
-        return f"{self.cell['model']}, start {self.cell['start']}, {caps}"
+        return f"{self.cell['model']}, start {self.cell['start']}, {self.budget}"
+
+    @property
+    def budget(self) -> str:
+        """Return the budget in words."""
+        return ", ".join(f"{value:,} {kind}" for kind, value in self.cell["budget"].items())
+
+    def test_at(self, queries: float) -> float | None:
+        """Return the test metric of the incumbent when so many queries were spent."""
+        known: list[float | None] = [r["test"] for r in self.curve if r["queries"] <= queries]
+        return known[-1] if known else None
+
+    @property
+    def regret(self) -> float | None:
+        """Return what the prompt lacks to the best of a measured table; None for other tasks."""
+        found: float | None = self.curve[-1].get("regret") if self.curve else None
+        return found
 
 
 @dataclass(frozen=True)
@@ -68,9 +83,13 @@ class Setting:
     @cached_property
     def scores(self) -> dict[str, FloatArray]:
         """Return test scores (R, T) of every method, of the seeds that finished on all tasks."""
+        return self.matrices(lambda finding: finding.test)
+
+    def matrices(self, value: Callable[[Finding], float | None]) -> dict[str, FloatArray]:
+        """Return a value (R, T) of every method, of the seeds that have it on all tasks."""
         out = {}
         for method in self.methods:
-            found = {(f.cell["seed"], f.cell["task"]): f.test for f in self.of(method)}
+            found = {(f.cell["seed"], f.cell["task"]): value(f) for f in self.of(method)}
             seeds = sorted({seed for seed, _ in found})
             rows = [[found.get((seed, task)) for task in self.tasks] for seed in seeds]
             whole = [row for row in rows if None not in row]

@@ -85,10 +85,10 @@ class Evaluation:
         rows: list[JSON] = [
             {
                 "prompt": prompt.to_json(),
-                "value": _number(self.mean[i]),
-                "value_with_failures": _number(with_failures[i]),
-                "low": _number(self.low[i]),
-                "high": _number(self.high[i]),
+                "value": number(self.mean[i]),
+                "value_with_failures": number(with_failures[i]),
+                "low": number(self.low[i]),
+                "high": number(self.high[i]),
                 "examples": len(self.scores.examples),
                 "failures": int(failures[i]),
                 "statuses": self.scores.counts(i),
@@ -97,7 +97,7 @@ class Evaluation:
         ]
         if self.rewards is not None:
             for row, reward in zip(rows, self.rewards, strict=True):
-                row["reward"] = _number(reward)
+                row["reward"] = number(reward)
         return rows
 
     def to_json(self) -> JSON:
@@ -305,6 +305,6 @@ def strata_of(scores: Scores) -> IntArray | None:
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
     """Return a float for JSON, which has no NaN."""
     return None if np.isnan(value) else float(value)

@@ -11,6 +11,7 @@ from typing import Any
 from promptgym import __version__
 from promptgym.agents import make_optimizer
 from promptgym.errors import ConfigError, ModelError
+from promptgym.evaluation.ensembles import ensemble_record
 from promptgym.evaluation.evaluate import held_out
 from promptgym.evaluation.report import fixed_levels, write_report
 from promptgym.llms import LanguageModel, load_model
@@ -262,6 +263,7 @@ def record_of(result: Result, problem: Problem, task: Task) -> JSON:
         "spent": result.spent,
         "policy": result.policy,
         "stats": result.stats,
+        "ensemble": ensemble_record(result.ensemble, problem, task),
     }
 
 

@@ -9,6 +9,8 @@ import json
 import shlex
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ def push_to_hub(run: str | Path, repo: str, *, private: bool = False) -> str:
         Where it is: an address, or the local folder.
 
     Raises:
-        ConfigError: if the run is not finished, or its method has no policy.
+        ConfigError: if the run is not finished, its method has no policy, or the Hub refuses.
     """
     folder = RunFolder.open(run)
     card = model_card(folder, repo)
@@ -54,9 +56,10 @@ def push_to_hub(run: str | Path, repo: str, *, private: bool = False) -> str:
         from huggingface_hub import HfApi
 
         api = HfApi()
-        url = api.create_repo(repo, private=private, exist_ok=True)
         message = f"{folder.config['method']} on {folder.config['task']}"
-        api.upload_folder(repo_id=repo, folder_path=whole, commit_message=message)
+        with of_the_hub(repo):
+            url = api.create_repo(repo, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repo, folder_path=whole, commit_message=message)
         return str(url)
 
 
@@ -70,7 +73,7 @@ def from_hub(repo: str, *, revision: str | None = None) -> Any:
         revision: branch, tag or commit, on the Hub.
 
     Raises:
-        ConfigError: if there is no policy of an agent known here.
+        ConfigError: if there is no such repository, or no policy of an agent known here.
     """
     if repo.startswith(LOCAL):
         folder = Path(repo.removeprefix(LOCAL))
@@ -78,11 +81,36 @@ def from_hub(repo: str, *, revision: str | None = None) -> Any:
         from huggingface_hub import snapshot_download
 
         kinds = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", CARD]
-        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=kinds))
+        with of_the_hub(repo):
+            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=kinds))
     name = read_about(folder)["agent"]
     if name not in AGENTS:
         raise ConfigError(f"{repo} is of agent {name!r}; known here: {', '.join(sorted(AGENTS))}")
     return optimizer_class(name).load(folder)
+
+
+@contextmanager
+def of_the_hub(repo: str) -> Iterator[None]:
+    """Turn what the Hub's client raises into an error that names the repository.
+
+    Raises:
+        ConfigError: saying what was expected.
+    """
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        yield
+    except HFValidationError as error:
+        raise ConfigError(
+            f"{repo!r} is no name of a repository: expected 'user/name' on the Hub, or "
+            f"'file:FOLDER' for a local folder ({error})"
+        ) from None
+    except OSError as error:  # of the connection, and all that the Hub answers
+        said = " ".join(str(error).split())
+        raise ConfigError(
+            f"{repo}: {said}; look at the name and the connection, and log in (`hf auth login`) "
+            "where it is private or written to"
+        ) from error
 
 
 def model_card(run: RunFolder, repo: str) -> str:

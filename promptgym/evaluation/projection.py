@@ -144,12 +144,15 @@ def project(experiment: Experiment, seconds: float = 30.0) -> JSON:
     stand_in = StandIn(model, seconds)
     problem = replace(experiment, budget=caps).problem(task, stand_in, cache=False)
     best, share = problem.initial_prompt, 1.0
+    voters: tuple[Prompt, ...] = ()
     try:
-        best = optimizer.optimize(problem, experiment.seed).best.prompt
+        result = optimizer.optimize(problem, experiment.seed)
+        best = result.best.prompt
+        voters = () if result.ensemble is None else result.ensemble.distinct
     except _Enough:
         share = problem.ledger.fraction
     search = _counts(problem.ledger, share)
-    held_out = _held_out(problem, task, StandIn(model, float("inf")), best)
+    held_out = _held_out(problem, task, StandIn(model, float("inf")), best, voters)
     total: JSON = {kind: search[kind] + held_out[kind] for kind in KINDS}
     money = search["usd"], held_out["usd"]
     total["usd"] = None if None in money else sum(money)
@@ -196,9 +199,15 @@ def _counts(ledger: Ledger, share: float = 1.0) -> JSON:
     return {**counts, "usd": (ledger.usd or 0.0) / share if known else None}
 
 
-def _held_out(problem: Problem, task: Task, model: StandIn, best: Prompt) -> JSON:
-    """Return what the comparison at the end and the report cost: three prompts, and every word."""
+def _held_out(
+    problem: Problem, task: Task, model: StandIn, best: Prompt, voters: Sequence[Prompt]
+) -> JSON:
+    """Return what the comparison at the end and the report cost.
+
+    Three prompts, those of an ensemble, and on dev the best one without every word.
+    """
     prompts = [Prompt(), task.manual_prompts[0], replace(best, instruction=f"{best.instruction} .")]
+    prompts += voters
     words = best.words
     shorter = [best.with_words(words[:i] + words[i + 1 :]) for i in range(len(words))]
     ledger = Ledger()

@@ -45,19 +45,23 @@ def write_report(run: RunFolder, problem: Problem, result: JSON) -> Path:
         *_explained(problem, manual, best),
         _facts(run, result),
     ]
-    page = Template(
-        resources.files("promptgym.evaluation").joinpath("report.html").read_text("utf-8")
-    ).substitute(
-        title=escape(f"{result['method']} on {problem.task.name}"),
-        subtitle=escape(
-            f"model {problem.model.name}, seed {result['seed']}, "
-            f"{result['spent']['queries']:,} queries, {result['spent']['seconds']:.0f} s"
-        ),
-        body="\n".join(sections),
+    text = page(
+        f"{result['method']} on {problem.task.name}",
+        f"model {problem.model.name}, seed {result['seed']}, "
+        f"{result['spent']['queries']:,} queries, {result['spent']['seconds']:.0f} s",
+        sections,
     )
     path = run.path / REPORT
-    write_text(path, page)
+    write_text(path, text)
     return path
+
+
+def page(title: str, subtitle: str, sections: Iterable[str]) -> str:
+    """Return a page: title and subtitle as text, sections as HTML."""
+    layout = resources.files("promptgym.evaluation").joinpath(REPORT).read_text("utf-8")
+    return Template(layout).substitute(
+        title=escape(title), subtitle=escape(subtitle), body="\n".join(sections)
+    )
 
 
 def _prompt(prompt: Prompt) -> str:
@@ -108,12 +112,20 @@ def _numbers(result: JSON) -> str:
             f'<td class="text">{_prompt(Prompt.of(row["prompt"]))}</td>'
             f'<td class="n">{_score(row["dev"])}</td><td class="n">{_score(row["test"])}</td></tr>'
         )
+    if ensemble := result.get("ensemble"):
+        rows.append(
+            f'<tr><td>ensemble</td><td class="text">{escape(ensemble["text"])}</td>'
+            f'<td class="n">{_score(ensemble["dev"])}</td>'
+            f'<td class="n">{_score(ensemble["test"])}</td></tr>'
+        )
     sizes = {k: (result["best"][k] or {}).get("examples", 0) for k in ("dev", "test")}
     note = (
         f"{escape(result['metric'])} with 95 % intervals over {sizes['dev']} dev and "
         f"{sizes['test']} test examples. The learned prompt was chosen on dev, so its dev score "
         "flatters it; test was asked once, after training."
     )
+    if ensemble:
+        note += " The ensemble, too, was chosen on dev; each answer of it takes all of its prompts."
     table = _table(["", "prompt", "#dev", "#test"], rows)
     return f'<h2>Held-out score</h2>{table}<p class="soft">{note}</p>'
 

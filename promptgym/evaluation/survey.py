@@ -17,7 +17,15 @@ from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.rewards import Reward, make_reward
 from promptgym.scoring import Scorer, Scores
-from promptgym.search.driver import Answer, Ask, Propose, Search, SearchMethod, drive
+from promptgym.search.driver import (
+    Answer,
+    Note,
+    Propose,
+    Question,
+    Search,
+    SearchMethod,
+    drive,
+)
 from promptgym.tasks import Task
 from promptgym.types import FloatArray
 
@@ -281,6 +289,14 @@ class Survey:
         return float(self.scorer.score([prompt], examples_of(self.task, "test")).mean[0])
 
 
+def _going_on(search: Search, answer: Answer | None) -> Question | None:
+    """Return what a method asks after an answer; None at its end."""
+    try:
+        return search.send(answer)
+    except StopIteration:
+        return None
+
+
 @dataclass(frozen=True)
 class _Observed(SearchMethod):
     """A search method that is watched from outside and ends after so many prompts.
@@ -304,21 +320,21 @@ class _Observed(SearchMethod):
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Pass questions and answers on, until the method ends or has asked enough."""
         search = self.inner.search(problem, rng)
-        ask: Ask | Sequence[Prompt] | Propose | None = next(search)
+        ask: Question | None = next(search)
         best, top, asked, looked = problem.initial_prompt, -np.inf, 0, 0
         while ask is not None:
             if isinstance(ask, Propose):
                 raise ConfigError(f"{self.name} asks a proposer; a survey has none")
+            if isinstance(ask, Note):
+                ask = _going_on(search, (yield ask))
+                continue
             answer: Answer = yield ask
             rewards = np.where(np.isnan(answer.rewards), -np.inf, answer.rewards)
             row = int(rewards.argmax())
             if rewards[row] > top:
                 best, top = answer.scores.prompts[row], float(rewards[row])
             asked += len(rewards)
-            try:
-                ask = search.send(answer)
-            except StopIteration:
-                ask = None
+            ask = _going_on(search, answer)
             over = asked >= self.prompts or ask is None
             if over or (asked + len(rewards)) // CHECK_EVERY > looked:
                 looked += 1

@@ -30,6 +30,7 @@ from promptgym.envs.episode import ENDING, Episode, Transition
 from promptgym.envs.outcome import Outcome, Question, ask
 from promptgym.envs.shell import PromptEnv
 from promptgym.errors import ConfigError
+from promptgym.prompts import Prompt
 from promptgym.types import JSON
 
 Row = TypeVar("Row")
@@ -123,21 +124,34 @@ class TextEpisodes:
         }
 
     def drafts(self) -> Dataset:
-        """Return the dataset: `prompt` (what a policy reads) and `seed` (of its episode)."""
-        texts = [e.observe()["text"] for e in self.begin(range(self.seed, self.seed + self.rows))]
+        """Return the dataset: `prompt` (what a policy reads) and `seed` (of its episode).
+
+        Drafts that must be scored are asked by the main process, for all of them.
+        """
+        texts = on_main(self._shown, [] if _rank() else range(self.seed, self.seed + self.rows))
         return Dataset.from_list([self._row(i, t, chat=self.chat) for i, t in enumerate(texts)])
+
+    def _shown(self, seeds: Sequence[int]) -> list[str]:
+        """Return what a policy reads in the episodes of seeds."""
+        return [str(e.observe()["text"]) for e in self.begin(seeds)]
 
     def _row(self, index: int, text: str, *, chat: bool) -> JSON:
         """Return one row of a dataset."""
         shown = [{"role": "user", "content": text}] if chat else text
         return {"prompt": shown, "seed": self.seed + index}
 
-    def begin(self, seeds: Sequence[int]) -> list[Episode]:
-        """Return the episodes of seeds, begun; drafts that must be scored are asked once ever."""
+    def begin(self, seeds: Sequence[int], drafts: Sequence[Prompt] | None = None) -> list[Episode]:
+        """Return episodes, begun; drafts that must be scored are asked once ever.
+
+        Args:
+            seeds: one an episode.
+            drafts: where each starts; None draws them by the seeds.
+        """
+        starts = [{} for _ in seeds] if drafts is None else [{"prompt": p} for p in drafts]
         episodes = [Episode(self.mdp, self.options) for _ in seeds]
         questions = [
-            episode.begin(episode.draw_start(seeding.np_random(seed)[0]))
-            for episode, seed in zip(episodes, seeds, strict=True)
+            episode.begin(episode.draw_start(seeding.np_random(seed)[0], start))
+            for episode, seed, start in zip(episodes, seeds, starts, strict=True)
         ]
         known = self._starts
         new = list(dict.fromkeys(q for q in questions if q is not None and q not in known))
@@ -176,9 +190,11 @@ class TextEpisodes:
         mean = sum(scores) / len(scores) if scores else None
         return rewards, mean, any(t.info["budget_exhausted"] for t in self.transitions)
 
-    def play(self, seeds: Sequence[int], texts: Sequence[str]) -> list[Transition]:
-        """Return the first transition of each episode, all scored in one batch."""
-        episodes = self.begin(seeds)
+    def play(
+        self, seeds: Sequence[int], texts: Sequence[str], drafts: Sequence[Prompt] | None = None
+    ) -> list[Transition]:
+        """Return the first transition of each episode (see `begin`), all scored in one batch."""
+        episodes = self.begin(seeds, drafts)
         questions = [e.advance(text) for e, text in zip(episodes, texts, strict=True)]
         distinct = list(dict.fromkeys(q for q in questions if q is not None))
         known = dict(zip(distinct, ask(self.problem, distinct), strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,19 @@ import torch
 from promptgym.llms.head import HeadTap, gather_logprobs
 from promptgym.llms.kv import Prefix, PrefixTable, Scratch
 from promptgym.llms.lines import Item, Layout, Line, batches_of, lines_of
-from promptgym.llms.prefix import WORTH_KEEPING, Entry, Group, PrefixStore, key_of, plan_groups
+from promptgym.llms.prefix import (
+    Entry,
+    Group,
+    PrefixStore,
+    Seen,
+    key_of,
+    plan_groups,
+    worth_keeping,
+)
 from promptgym.types import FloatArray, IntArray
 
+Keep = Callable[[int, Entry], object]
+"""Takes the key/values kept of a row, with the number of the row."""
 FULL = 1024  # tokens to compute that keep a processor's matrix products at full speed
 ROOM = 16  # a table's room is a multiple of it, so that slightly longer prompts need no new one
 
@@ -51,6 +61,7 @@ class CausalEngine:
         self.window = attention_window(model.config)
         self.turn = rotary_turn(model.config)
         self.store = PrefixStore(kv_cache_bytes)
+        self.seen = Seen()
         self.wave_bytes = max(kv_cache_bytes, 64 * 2**20)
         self.shares = kv_cache_bytes > 0
         self.side_by_side = False
@@ -76,9 +87,9 @@ class CausalEngine:
         alone = [Item(i, row, None, 0, range(len(row) - 1, len(row))) for i, row in enumerate(rows)]
         plain = np.concatenate([self._collect([item], columns) for item in alone])
 
-        def exact(items: list[Item], made: dict[int, Entry] | None = None) -> bool:
+        def exact(items: list[Item], keep: Keep | None = None) -> bool:
             """Whether items find what plain passes do."""
-            found = self._collect(items, columns, made)
+            found = self._collect(items, columns, keep)
             return bool(np.abs(found - plain).max() < tolerance)
 
         self.shares = False
@@ -86,7 +97,7 @@ class CausalEngine:
             for item in alone[:3]:
                 item.keep = len(prefixes[item.row])
             made: dict[int, Entry] = {}
-            exact(alone, made)
+            exact(alone, made.__setitem__)
             starts = [len(prefix) for prefix in 2 * prefixes]
             behind = [
                 Item(i, tail, made[i % 3], starts[i], range(len(tail) - 1, len(tail)))
@@ -137,10 +148,11 @@ class CausalEngine:
         out = np.empty((len(rows), columns.shape[-1]))
         for wave in self._waves(rows, caps):
             items = self._items(rows, wants, caps, wave)
-            kept: dict[int, Entry] = {}
-            self._collect(items, columns, kept, out)
-            for entry in kept.values():
-                self.store.put(entry.key, entry.kv)
+            self._collect(items, columns, lambda _, entry: self.store.put(entry.key, entry.kv), out)
+        spoilt = np.flatnonzero(np.isnan(out).any(axis=1)).tolist()
+        if spoilt:  # perhaps by what stood beside it, or before it in this memory: 0 x NaN is NaN
+            self._table = None
+            self._collect([Item(i, rows[i], None, 0, wants[i]) for i in spoilt], columns, out=out)
         return out
 
     def _solve_around(
@@ -198,28 +210,45 @@ class CausalEngine:
                 tokens = rows[group.members[0]][length : group.depth]
                 missing.append(Item(number, tokens, entry, length, range(0), group.depth))
         made: dict[int, Entry] = {}
-        self._collect(missing, None, made)
+        self._collect(missing, None, made.__setitem__)
         items = []
         behind = Counter((id(entry), length) for _, entry, length in wave if entry is not None)
         for number, (group, entry, length) in enumerate(wave):
-            source, start, keep = entry, length, 0
+            source, start = entry, length
+            new = number in made and worth_keeping(length, group.depth)
             if number in made:
                 source, start = made[number], group.depth
-                if worth_keeping(length, group.depth):
-                    self.store.put(source.key, source.kv)
+            if source is not None and new:
+                self.store.put(source.key, source.kv)
+            only = not group.depth and behind[id(entry), length] < 2
             for i in group.members:
-                only = behind[id(entry), length] < 2  # others go on otherwise: it will not recur
-                if not group.depth and only and worth_keeping(length, caps[i]):
-                    keep = caps[i]
+                keep = 0
+                if worth_keeping(start, caps[i]):
+                    keep = caps[i] if only else self._again(rows[i][: caps[i]], start, new)
                 want = range(wants[i].start - start, wants[i].stop - start)
                 items.append(Item(i, rows[i][start:], source, start, want, keep))
         return items
+
+    def _again(self, tokens: Sequence[int], start: int, new: bool) -> int:
+        """Return how many tokens are to be kept of a text that begins as others do.
+
+        Args:
+            tokens: the text.
+            start: tokens that it shares with the others.
+            new: whether these are read for the first time. Only then it is remembered: `kept` tells
+                of every call that changes what later calls keep.
+        """
+        if new:
+            self.seen.add(key_of(tokens))
+            return 0
+        again = self.seen.again(key_of(tokens))
+        return again if worth_keeping(start, again) else 0
 
     def _collect(
         self,
         items: list[Item],
         columns: torch.Tensor | None,
-        made: dict[int, Entry] | None = None,
+        keep: Keep | None = None,
         out: FloatArray | None = None,
     ) -> FloatArray:
         """Run items in batches; gather log-probabilities and the key/values to keep.
@@ -228,7 +257,7 @@ class CausalEngine:
             items: the work.
             columns: (C,) vocabulary columns for every item, or (rows, W) one target for each
                 wanted position of a row; None for prefixes, which have no answer.
-            made: where kept key/values go, by row; None discards them.
+            keep: takes kept key/values as they come; None discards them.
             out: where answers are written by row; default: a new array in the items' order.
         """
         width = 0 if columns is None else columns.shape[-1]
@@ -247,8 +276,8 @@ class CausalEngine:
                 for row, item, got in zip(rows, chosen, _split(values, chosen), strict=True):
                     result[row] = 0.0
                     result[row, : len(item.wants)] = got
-            if made is not None and cache is not None:
-                self._keep(batch, cache, padded, made)
+            if keep is not None and cache is not None:
+                self._cut(batch, cache, padded, keep)
         return result
 
     def _forward(
@@ -314,7 +343,7 @@ class CausalEngine:
             self._table = PrefixTable(prefixes, -(-room // ROOM) * ROOM)
         return self._table
 
-    def _keep(self, lines: list[Line], cache: Any, padded: int, made: dict[int, Entry]) -> None:
+    def _cut(self, lines: list[Line], cache: Any, padded: int, keep: Keep) -> None:
         """Cut out the key/values that are to be kept."""
         if not any(line.items[0].keep for line in lines):
             return
@@ -330,12 +359,7 @@ class CausalEngine:
             before = item.source.key[: 4 * item.start] if item.source is not None else b""
             entry = Entry(before + key_of(item.tokens[:new]), kv)
             self._bytes_per_token = entry.bytes // max(1, item.keep)
-            made[item.row] = entry
-
-
-def worth_keeping(known: int, tokens: int) -> bool:
-    """Whether a prefix is so much longer than what is kept of it that it should be kept too."""
-    return tokens > 0 and (known < tokens / 2 or tokens - known >= WORTH_KEEPING)
+            keep(item.row, entry)
 
 
 _WINDOW = re.compile(r"(window|window_size|chunk_size)$")  # sliding_window, window_size, ...

@@ -21,10 +21,12 @@ class PieceTokenizer:
     Prompts x examples are few words in many texts, and the tokenizer costs a small model as much
     as a layer. A tokenizer that always cuts before a space (all that split by words do) gives a
     text the tokens of its pieces, one after the other. Whether it does is tried at the start on
-    every pair of sorts of characters, and again on real text for every new piece: the first text
-    that holds it is tokenized as a whole, too. Where the two ever differ, texts are tokenized whole
-    from then on. Pieces beside further white space are always tokenized in their text. Of a long
-    text whose beginning is known (an input, with another prompt behind it) only the rest is cut up.
+    every pair of sorts of characters. Every new piece is tried between two letters: one that makes
+    other tokens there (a zero-width space at its end, which some tokenizers read as a space) is
+    always tokenized in its text, as are those beside further white space. And the first text that
+    holds a piece is tokenized as a whole, too: where the two differ, all are from then on. Of a
+    long text whose beginning is known (an input, with another prompt behind it) only the rest is
+    cut up.
 
     Attributes:
         exact: whether pieces are used.
@@ -39,6 +41,8 @@ class PieceTokenizer:
         self._begun_size = 0
         self._before: list[int] = []
         self._behind: list[int] = []
+        self._letter: list[int] = []  # "a"
+        self._spaced: list[int] = []  # " a"
         self.exact = self._probe()
 
     def encode(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
@@ -108,11 +112,15 @@ class PieceTokenizer:
         if new:
             names = [*begin, *(f" {piece}" for piece in follow)]
             found = self._whole(names, False)
-            for piece, ids in zip(begin, found, strict=False):
-                first[piece] = None if piece[-1:].isspace() else ids
-            for piece, ids in zip(follow, found[len(begin) :], strict=True):
-                inside = piece.strip() == piece != ""
-                later[piece] = ids if inside else None
+            beside = [*(f"{piece} a" for piece in begin), *(f"a {piece} a" for piece in follow)]
+            tried = self._whole(beside, False)
+            for piece, ids, among in zip(begin, found, tried, strict=False):
+                alike = among == ids + self._spaced and not piece[-1:].isspace()
+                first[piece] = ids if alike else None
+            count = len(begin)
+            for piece, ids, among in zip(follow, found[count:], tried[count:], strict=True):
+                alike = among == self._letter + ids + self._spaced
+                later[piece] = ids if alike and piece.strip() == piece != "" else None
         return new
 
     def _whole(self, texts: Sequence[str], special: bool) -> list[list[int]]:
@@ -130,6 +138,7 @@ class PieceTokenizer:
         starts = [n for n in range(len(dressed)) if dressed[n : n + len(bare)] == bare]
         if not bare or len(starts) != 1:
             return False
+        self._letter, (self._spaced,) = bare, self._whole([" a"], False)
         self._before, self._behind = dressed[: starts[0]], dressed[starts[0] + len(bare) :]
         for left, right in product(_EDGES, repeat=2):
             pieces = [f"a{left}", f" {right}b", f" {left}", f" {right}"]

@@ -16,6 +16,8 @@ from promptgym.types import IntArray
 MIN_GAIN = 16  # tokens a group must save to be worth a pass of its own
 WORTH_KEEPING = 32  # tokens by which a prefix must exceed what is kept of it already
 
+SEEN = 2**13  # texts remembered, see `Seen`; when there are more, all are forgotten
+
 
 def key_of(tokens: Sequence[int]) -> bytes:
     """Return tokens as bytes that sort as the tokens do."""
@@ -29,6 +31,17 @@ def common_tokens(a: bytes, b: bytes) -> int:
         return n // 4
     left, right = np.frombuffer(a[:n], ">u4"), np.frombuffer(b[:n], ">u4")
     return int((left != right).argmax())
+
+
+def nearest(keys: Sequence[bytes], key: bytes) -> tuple[bytes | None, int]:
+    """Return which of some sorted keys shares the longest beginning with a key, and its tokens."""
+    at = bisect_left(keys, key)
+    best, length = None, 0
+    for neighbour in keys[max(0, at - 1) : at + 1]:
+        shared = common_tokens(neighbour, key)
+        if shared > length:
+            best, length = neighbour, shared
+    return best, length
 
 
 @dataclass(slots=True)
@@ -68,21 +81,18 @@ class PrefixStore:
 
     def longest(self, key: bytes) -> tuple[Entry | None, int]:
         """Return the entry that shares the longest beginning with `key`, and its tokens."""
-        at = bisect_left(self._sorted, key)
-        best, length = None, 0
-        for neighbour in self._sorted[max(0, at - 1) : at + 1]:
-            shared = common_tokens(neighbour, key)
-            if shared > length:
-                best, length = neighbour, shared
+        best, length = nearest(self._sorted, key)
         if best is None:
             return None, 0
         self._entries.move_to_end(best)
         return self._entries[best], length
 
     def put(self, key: bytes, kv: torch.Tensor) -> Entry:
-        """Keep an entry; those that it extends are dropped."""
+        """Keep an entry, unless it holds NaN; those that it extends are dropped."""
         entry = Entry(key, kv)
         if entry.bytes > self.limit or key in self._entries:
+            return entry
+        if not kv.sum(dtype=torch.float32).isfinite():  # its own, or of what was read beside it
             return entry
         self.changes += 1
         at = bisect_left(self._sorted, key)
@@ -99,6 +109,33 @@ class PrefixStore:
         """Forget one entry."""
         self.bytes -= self._entries.pop(key).bytes
         del self._sorted[bisect_left(self._sorted, key)]
+
+
+def worth_keeping(known: int, tokens: int) -> bool:
+    """Whether a prefix is so much longer than what is kept of it that it should be kept too."""
+    return tokens > 0 and (known < tokens / 2 or tokens - known >= WORTH_KEEPING)
+
+
+class Seen:
+    """Texts that went on behind a beginning when it was new: which of them come again is kept.
+
+    All texts may begin alike (a begin token, "Review:") and differ then: whether in inputs, which
+    come again with the next prompt, or in what stands behind this prompt alone, time must tell.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._sorted: list[bytes] = []
+
+    def add(self, key: bytes) -> None:
+        """Remember a text."""
+        if len(self._sorted) >= SEEN:
+            self._sorted.clear()
+        insort(self._sorted, key)
+
+    def again(self, key: bytes) -> int:
+        """Return how many tokens of a text stood at the begin of one that is remembered."""
+        return nearest(self._sorted, key)[1]
 
 
 @dataclass(slots=True)

@@ -39,6 +39,7 @@ def load_model(spec: str, **options: Any) -> LanguageModel:
             `"hf:NAME_OR_FOLDER"` (a causal, masked or encoder-decoder model of transformers),
             `"openai:http://host:port/v1#model"` (a model at an OpenAI-compatible server),
             `"replay:FILE_OR_FOLDER"` (what a model said or scored before),
+            `"table:NAME_OR_FILE"` (a prompt table, where every prompt's score is known),
             `"ray:SPEC"` (replicas of a model as Ray actors) or
             `"vllm:NAME_OR_FOLDER"` (a causal model that vLLM runs in this process).
         options: JSON values for the backend; see
@@ -115,6 +116,14 @@ def _load_replay(name: str, *, spec: str, **options: Any) -> LanguageModel:
     from promptgym.llms.replay import load_replay
 
     return load_replay(name, spec=spec, **options)
+
+
+@register_loader("table")
+def _load_table(name: str, *, spec: str, **options: Any) -> LanguageModel:
+    """Load the model of a prompt table."""
+    from promptgym.llms.table import load_table
+
+    return load_table(name, spec=spec, **options)
 
 
 @register_loader("ray")

@@ -23,7 +23,6 @@ episode in an environment.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ from promptgym.llms.base import Completion, Kind, LabelLogprobs, LanguageModel, 
 from promptgym.llms.recorded import RecordedModel, is_recording
 from promptgym.llms.registry import reload_model
 from promptgym.tasks.measured import PREFIX, SEPARATOR, MeasuredTable
-from promptgym.tasks.measured_files import read_measured
+from promptgym.tasks.measured_files import data_path, read_measured
 from promptgym.types import FloatArray, IntArray
 
 
@@ -52,11 +51,12 @@ def load_replay(name: str, *, spec: str, **options: Any) -> LanguageModel:
     unknown = sorted(set(options) - {"data_dir"})
     if unknown:
         raise ModelError(f"model {spec!r}: unknown options {unknown}; allowed: ['data_dir']")
-    path, _, select = name.partition("#")
-    if is_recording(Path(path).expanduser()):
+    place, _, select = name.partition("#")
+    path = data_path(place)
+    if is_recording(path):
         if options:
             raise ModelError(f"model {spec!r}: data_dir= goes with a folder of outcomes only")
-        return RecordedModel(Path(path).expanduser(), select, spec=spec)
+        return RecordedModel(path, select, spec=spec)
     try:
         return MeasuredModel(read_measured(name, **options), spec=spec, given=options)
     except TaskError as error:

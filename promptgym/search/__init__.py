@@ -1,6 +1,7 @@
 """Optimizers: their contract, the rule of selection, the driver of search methods."""
 
-from promptgym.search.driver import Answer, Ask, Propose, Search, SearchMethod
+from promptgym.search.driver import Answer, Ask, Note, Propose, Search, SearchMethod
+from promptgym.search.ensemble import Ensemble
 from promptgym.search.result import Candidate, Optimizer, Result
 from promptgym.search.selection import Selection
 
@@ -8,6 +9,8 @@ __all__ = [
     "Answer",
     "Ask",
     "Candidate",
+    "Ensemble",
+    "Note",
     "Optimizer",
     "Propose",
     "Result",

@@ -3,14 +3,14 @@
 A method is a generator. It yields the prompts it wants scored and is sent an `Answer` to exactly
 those, in their order. A batch that the budget cuts short is not answered: its complete prompts
 still take part in the selection, and the search is over. A method that `proposes` may also yield a
-`Propose` for the problem's proposer, and is sent `Proposals`.
+`Propose` for the problem's proposer, and is sent `Proposals`. A `Note` is for the result only.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from promptgym.llms import Sampling
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt
 from promptgym.scoring import Proposals, Race, Scores, race
+from promptgym.search.ensemble import Ensemble
 from promptgym.search.journal import describe, journaled
 from promptgym.search.result import Result
 from promptgym.search.selection import Selection, check_budget, dev_reserve
@@ -39,6 +40,8 @@ class Ask:
     Attributes:
         prompts: whose scores.
         examples: on these only; None is the whole training split.
+        dev: ask the whole dev split instead, for what a method chooses beside the best prompt (that
+            one the driver chooses). Neither `examples` nor `race` go with it.
         race: ask about a few of the examples first, and about the rest only for prompts that are
             still in the race by their reward. `Scores.complete` says which those were; the reward
             of the others is that of the examples they were asked about.
@@ -47,6 +50,20 @@ class Ask:
     prompts: Sequence[Prompt]
     examples: Sequence[Example] | None = None
     race: Race | None = None
+    dev: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a method wants said in its `Result`; it is sent None, and the last word counts.
+
+    Attributes:
+        stats: numbers for `Result.stats`, as plain JSON.
+        ensemble: prompts that answer together, for `Result.ensemble`.
+    """
+
+    stats: JSON = field(default_factory=dict)
+    ensemble: Ensemble | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +94,10 @@ class Answer:
     rewards: FloatArray
 
 
-Search = Generator["Ask | Sequence[Prompt] | Propose", Any, None]
-"""Of what a method yields; it is sent an `Answer`, for a `Propose` its `Proposals`."""
+Question = Ask | Sequence[Prompt] | Propose | Note
+"""What a method yields."""
+Search = Generator[Question, Any, None]
+"""Of questions; it is sent an `Answer`, for a `Propose` its `Proposals`, for a `Note` None."""
 
 
 class SearchMethod(ABC):
@@ -162,10 +181,16 @@ def drive(method: SearchMethod, problem: Problem, seed: int) -> Result:
     stats: dict[str, Any] = {"asks": 0, "prompts": 0}
     if method.proposes:
         stats |= {"requests": 0, "proposals": 0, "unparsable": 0}
+    ensemble: Ensemble | None = None
     idle = 0
     try:
         ask = next(search)
         while idle < IDLE:
+            if isinstance(ask, Note):
+                stats |= ask.stats
+                ensemble = ask.ensemble or ensemble
+                ask = search.send(None)
+                continue
             if isinstance(ask, Propose):
                 ask = search.send(_proposals(problem, ask, stats))
                 idle += 1
@@ -192,6 +217,7 @@ def drive(method: SearchMethod, problem: Problem, seed: int) -> Result:
         history=tuple(selection.history),
         spent=problem.ledger.snapshot(),
         stats=stats,
+        ensemble=ensemble,
     )
 
 
@@ -226,14 +252,18 @@ def _answer(
         ask = Ask(ask)
     if not ask.prompts:
         raise PromptGymError(f"{method.name} asked for the scores of no prompt")
-    if ask.race is None:
+    if ask.dev:
+        scores = problem.score(ask.prompts, split="dev")
+        whole = bool(scores.complete.all())
+        selection.learn_dev(scores)
+    elif ask.race is None:
         scores = problem.score(ask.prompts, ask.examples)
         whole = bool(scores.complete.all())
     else:
         examples = problem.task.train if ask.examples is None else ask.examples
         scores, whole = race(problem.score, ask.prompts, examples, problem.rewards, ask.race)
     rewards = problem.rewards(scores)
-    if ask.examples is None:
+    if ask.examples is None and not ask.dev:
         selection.observe(scores, rewards)
     if not whole:
         raise BudgetExhausted("the budget cut the last batch short")

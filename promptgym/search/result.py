@@ -8,6 +8,7 @@ from typing import Protocol
 
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
+from promptgym.search.ensemble import Ensemble
 from promptgym.types import JSON
 
 
@@ -45,6 +46,7 @@ class Result:
         policy: for agents: `{"greedy": prompt JSON, "samples": [prompt JSON, ...]}`; empty for
             baselines.
         stats: method-specific numbers.
+        ensemble: prompts that answer together, of methods that make one beside the best prompt.
     """
 
     method: str
@@ -55,6 +57,7 @@ class Result:
     spent: JSON
     policy: JSON = field(default_factory=dict)
     stats: JSON = field(default_factory=dict)
+    ensemble: Ensemble | None = None
 
 
 class Optimizer(Protocol):

@@ -114,9 +114,12 @@ class Selection:
     def _ask(self, prompts: Iterable[Prompt]) -> None:
         """Score prompts on dev, as many as the budget allows."""
         try:
-            scores = self.problem.score(list(prompts), split="dev")
+            self.learn_dev(self.problem.score(list(prompts), split="dev"))
         except BudgetExhausted:
             return
+
+    def learn_dev(self, scores: Scores) -> None:
+        """Take scores over the whole dev split, so that nobody asks for them again."""
         for prompt, complete, value in zip(
             scores.prompts, scores.complete, scores.mean, strict=True
         ):

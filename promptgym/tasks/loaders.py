@@ -23,6 +23,7 @@ from promptgym.tasks.labels import LabelsSpec, VerbalizersSpec
 from promptgym.tasks.measured import measured_task
 from promptgym.tasks.measured_files import read_measured
 from promptgym.tasks.metrics import Metric, PerExample, get_metric
+from promptgym.tasks.prompt_table import SCHEME, find_table, table_task
 from promptgym.tasks.sources import PathLike, Source, hub_source, with_hub
 from promptgym.tasks.task import Task
 
@@ -85,6 +86,7 @@ def load_task(
             a folder with train, dev and test files, or one that `datasets` wrote with
             `save_to_disk`,
             "hub:owner/name" or "hub:owner/name:config", read through `datasets`,
+            "table:NAME" or "table:FILE" for a prompt table (see `promptgym.tasks.prompt_table`),
             "replay:FILE" or "replay:FOLDER" with scores that were measured (see
             `promptgym.tasks.measured`), with "#TASK/MODEL" behind it if there are several.
         data_dir: for a ready definition, the folder with its files, instead of the Hub. A test
@@ -139,6 +141,9 @@ def load_task(
         table = read_measured(name_or_path.removeprefix("replay:"), data_dir)
         parts = {"dev": _share(dev), "test": _share(test)}
         return _changed(measured_task(table, **parts, sizes=sizes, seed=seed), changes)
+    if isinstance(name_or_path, str) and name_or_path.startswith(SCHEME):
+        _refuse_for_table(given)
+        return _changed(table_task(find_table(name_or_path.removeprefix(SCHEME))), changes)
     # A Path is never taken for a name.
     bundled = bundled_name(name_or_path) if isinstance(name_or_path, str) else None
     if bundled is not None:
@@ -275,6 +280,17 @@ def _refuse_for_replay(given: dict[str, Any]) -> None:
             f"a replayed task is as it was measured, so it takes no {', '.join(useless)}: of the "
             "options about data, metric and templates it takes data_dir, dev and test (shares or "
             "numbers), sizes and seed only"
+        )
+
+
+def _refuse_for_table(given: dict[str, Any]) -> None:
+    """Refuse options that would change what a prompt table answers to."""
+    kept = ("name", "description", "manual_prompts")
+    useless = _set(given, [o for o in (*_ABOUT_DATA, *_OF_TASK, "pool", "sizes") if o not in kept])
+    if useless:
+        raise TaskError(
+            f"{given['name_or_path']} is as it was recorded, so it takes no {', '.join(useless)}; "
+            f"of the options it takes {', '.join(kept)}"
         )
 
 
