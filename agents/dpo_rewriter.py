@@ -312,7 +312,8 @@ class DPORewriter(RewriterAgent):
     def _divergence(self, groups: list[Group], most: int = 32) -> float | None:
         """Return an estimate of the policy's KL from the first model, nats a token.
 
-        It is the mean of log p/start over rewrites that the policy just wrote.
+        It is the mean of log p/start, both at temperature 1, over rewrites that the policy just
+        wrote; where these were drawn at another temperature it estimates no KL.
         """
         found = [(text, r.text) for text, _, rewrites in groups for r in rewrites][:most]
         if not found:
