@@ -233,7 +233,8 @@ class DPORewriter(RewriterAgent):
             )
         ]
         found = drawn(found, c.most, rng)
-        return list(sorted(found, key=lambda p: -p.margin) if c.easy_first else found)
+        ordered = sorted(found, key=lambda p: -p.margin) if c.easy_first else found
+        return [*ordered]
 
     def _fit(self, preferences: Sequence[Pair | Judged]) -> JSON:
         """Let TRL train on a round's preferences; return its figures."""
