@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from promptgym.runs.folder import write_json
 from promptgym.types import JSON
 
 ABOUT = "policy.json"
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json")
+"""Files of a saved policy that would be taken for its weights, if those of an older one stayed."""
 TRAIN_AGAIN = "load it with the version that wrote it, or train again"
 
 Tensors = dict[str, torch.Tensor]
@@ -106,6 +108,7 @@ def write_policy(
 ) -> None:
     """Write the weights of an agent's policy, and what else it takes to use them."""
     _write_tensors(folder / "policy.safetensors", tensors)
+    remove_weights(folder, ["policy.safetensors"])
     write_about(folder, agent, about)
 
 
@@ -121,6 +124,19 @@ def read_policy(folder: Path, agent: str) -> tuple[Tensors, JSON]:
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"the policy in {folder} is damaged: {error}") from None
     return tensors, about
+
+
+def remove_weights(folder: Path, keep: Collection[str]) -> None:
+    """Remove the weights of a policy that was saved in a folder before.
+
+    Args:
+        folder: where a policy is saved; one that holds none is left as it is.
+        keep: names of the files of the policy that is there now.
+    """
+    if (folder / ABOUT).is_file():
+        for path in [path for kind in WEIGHTS for path in folder.glob(kind)]:
+            if path.name not in keep:
+                path.unlink()
 
 
 def write_about(folder: Path, agent: str, about: JSON) -> None:

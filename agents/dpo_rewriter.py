@@ -233,7 +233,8 @@ class DPORewriter(RewriterAgent):
             )
         ]
         found = drawn(found, c.most, rng)
-        return list(sorted(found, key=lambda p: -p.margin) if c.easy_first else found)
+        ordered = sorted(found, key=lambda p: -p.margin) if c.easy_first else found
+        return [*ordered]
 
     def _fit(self, preferences: Sequence[Pair | Judged]) -> JSON:
         """Let TRL train on a round's preferences; return its figures."""
@@ -312,7 +313,8 @@ class DPORewriter(RewriterAgent):
     def _divergence(self, groups: list[Group], most: int = 32) -> float | None:
         """Return an estimate of the policy's KL from the first model, nats a token.
 
-        It is the mean of log p/start over rewrites that the policy just wrote.
+        It is the mean of log p/start, both at temperature 1, over rewrites that the policy just
+        wrote; where these were drawn at another temperature it estimates no KL.
         """
         found = [(text, r.text) for text, _, rewrites in groups for r in rewrites][:most]
         if not found:

@@ -55,13 +55,15 @@ class PRewriteConfig(RewriterConfig):
     """Hyperparameters beside the shared ones; K (`samples`) and the meta-prompt are the paper's.
 
     Its learning rate, KL weight and batch are not known to us; `default` is what learns on the
-    embedded rewriter, `chat` a start for chat models. `frozen` is the control: the same rewriter,
-    samples and choice on dev without training, until the budget is spent.
+    embedded rewriter, `chat` a start for chat models. `frozen` is the control: the same rewriter
+    without training draws until the budget is spent, and dev chooses. It draws at temperature 1, as
+    the rewriter was made; with `temperature=2` it draws what `default` begins with.
 
     Attributes:
         algorithm: "grpo" or "rloo".
         steps: updates at most; the budget may end training earlier.
-        kl: weight of the KL penalty; 0 has none, and no reference model.
+        kl: weight of the KL penalty; 0 has none, and no reference model. TRL divides both models'
+            logits by `temperature`, so the divergence is that of what is drawn.
         temperature: of the draws; at 1 the embedded rewriter settles on the first word that pays
             (benchmarks/RESULTS.md).
         micro_batch: rewrites of one backward pass and process; None for all.

@@ -103,5 +103,5 @@ def check_vllm(agent: str, config: Any) -> None:
     if not is_vllm_available():
         raise ConfigError(
             f"{agent}: trainer: use_vllm=True needs vLLM, which is not installed: "
-            "pip install 'promptgym[vllm]'; or leave use_vllm out"
+            "pip install 'promptgym[vllm]', in a version that TRL takes; or leave use_vllm out"
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from promptgym.agents.checkpoint import make_readable, write_about
+from promptgym.agents.checkpoint import make_readable, remove_weights, write_about
 from promptgym.errors import ConfigError, ModelError
 from promptgym.integrations.trl import text_of
 from promptgym.llms.tiny import REWRITE_TEMPLATE, weights_path
@@ -135,12 +137,17 @@ class Writer:
         folder.mkdir(parents=True, exist_ok=True)
         for adapter in getattr(self.model, "peft_config", {}).values():
             adapter.base_model_name_or_path = about["options"]["rewriter"].removeprefix("hf:")
-        with quiet():
-            self.model.save_pretrained(folder)
-        (folder / "README.md").unlink(missing_ok=True)  # peft's empty form
-        self.tokenizer.save_pretrained(folder)
-        for weights in folder.glob("*.safetensors"):
-            make_readable(weights)
+        with tempfile.TemporaryDirectory(dir=folder) as place, quiet():
+            new = Path(place)
+            self.model.save_pretrained(new)
+            (new / "README.md").unlink(missing_ok=True)  # peft's empty form
+            self.tokenizer.save_pretrained(new)
+            for weights in new.glob("*.safetensors"):
+                make_readable(weights)
+            files = sorted(new.iterdir())
+            remove_weights(folder, [path.name for path in files])
+            for path in files:
+                os.replace(path, folder / path.name)
         write_about(folder, agent, {"chat": self.chat, **about})
 
     @classmethod

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from promptgym.agents.checkpoint import remove_weights
 from promptgym.cli import main
 from promptgym.errors import ConfigError
 from promptgym.evaluation.experiment import Experiment, run_experiment
@@ -55,6 +56,28 @@ def test_a_policy_comes_back_from_a_repository(
     assert not (runs[method] / "policy" / "README.md").exists(), "the run is left as it was"
 
 
+def test_weights_of_an_older_policy_do_not_stay(runs: dict[str, Path], tmp_path: Path) -> None:
+    there = tmp_path / "repo"
+    (tmp_path / "mine").mkdir()
+    for folder in (tmp_path / "mine", there):  # one is no policy's folder before, one is
+        if folder == there:
+            push_to_hub(runs["rlprompt"], f"file:{there}")
+        for name in ("adapter_config.json", "adapter_model.safetensors", "notes.json"):
+            (folder / name).write_text("{}")
+    push_to_hub(runs["prewrite"], f"file:{there}")
+    assert [p.name for p in there.glob("*.safetensors")] == ["model.safetensors"]
+    assert not (there / "adapter_config.json").exists()
+    assert (there / "notes.json").exists()
+    agent = from_hub(f"file:{there}")
+    result = RunFolder.open(runs["prewrite"]).result()
+    assert [p.to_json() for p in agent.predict()] == [result["policy"]["greedy"]]
+    (there / "adapter_model.safetensors").write_text("{}")
+    agent.save(there)
+    assert [p.name for p in there.glob("*.safetensors")] == ["model.safetensors"]
+    remove_weights(tmp_path / "mine", [])
+    assert len(list((tmp_path / "mine").iterdir())) == 3, "it holds no policy"
+
+
 def test_the_command_on_the_card_starts_the_same_run(runs: dict[str, Path], tmp_path: Path) -> None:
     config = RunFolder.open(runs["rlprompt"]).config
     line = command({**config, "reward": {"name": "gap", "right": 1.0}})
@@ -78,7 +101,15 @@ def test_uploads_go_through_the_hubs_client(
             calls.append((repo, options))
             return f"https://huggingface.co/{repo}"
 
-        def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
+        def upload_folder(
+            self,
+            *,
+            repo_id: str,
+            folder_path: Path,
+            commit_message: str,
+            delete_patterns: list[str],
+        ) -> None:
+            assert "*.safetensors" in delete_patterns
             calls.append((repo_id, sorted(p.name for p in Path(folder_path).iterdir())))
 
     monkeypatch.setattr("huggingface_hub.HfApi", Api)

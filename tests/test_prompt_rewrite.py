@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 
 from promptgym.envs.text import ASCII, characters, clean, fill
 from promptgym.errors import ConfigError
-from promptgym.problem import Problem
+from promptgym.problem import Problem, make_problem
 from promptgym.prompts import Example, Prompt
+from promptgym.tasks import list_tasks
+from promptgym.tasks.world import WORLD_TASKS
 from promptgym.testing import TransparentModel, transparent_task
 from promptgym.testing.compare import difference
 
@@ -58,6 +61,17 @@ def test_what_is_outside_the_character_set_is_written_with_what_is_inside(
     text: str, expected: str
 ) -> None:
     assert clean(text, ASCII, 100) == expected
+
+
+@pytest.mark.parametrize("name", sorted(WORLD_TASKS))
+def test_a_rewriter_is_told_what_is_asked_and_not_how_the_task_is_made(name: str) -> None:
+    problem = make_problem(name, TransparentModel())
+    observation, _ = gym.make("PromptRewrite-v0", problem=problem).reset(seed=0)
+    line = next(x for x in observation["text"].splitlines() if x.startswith("Task: "))
+    assert line == f"Task: {WORLD_TASKS[name].description}"
+    assert not re.search("careful|hard|standard|generat|climb|prompt", line, re.IGNORECASE)
+    info = next(info for info in list_tasks() if info.name == name)
+    assert WORLD_TASKS[name].difficulty in info.description
 
 
 def test_braces_in_what_is_shown_mean_nothing() -> None:

@@ -116,6 +116,13 @@ ProposerOptions = Annotated[
         "--proposer-options", metavar="JSON", help="Further arguments of load_model for it."
     ),
 ]
-Report = Annotated[bool, typer.Option(help="Write report.html; asks the model a little more.")]
+Report = Annotated[
+    bool | None,
+    typer.Option(
+        "--report/--no-report",
+        help="Write report.html; asks the model a little more. With --resume: as before.",
+        show_default="report",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

@@ -63,7 +63,7 @@ def train(
     cache: o.Cache = None,
     dry_run: o.DryRun = False,
     max_failures: o.MaxFailures = 0.5,
-    report: o.Report = True,
+    report: o.Report = None,
     quiet: o.Quiet = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -103,7 +103,7 @@ def train(
         config,
         folder,
         resume=resume is not None,
-        report=report,
+        report=reports(resume) if report is None else report,
         quiet=quiet,
         cache=cache,
         max_failures=max_failures,
@@ -159,6 +159,16 @@ def resumed_config(folder: Path, given: JSON) -> JSON:
     parts = ("budget", "options", "task_options", "model_options", "proposer_options")
     nested = {k: {**config[k], **given[k]} for k in parts if k in given}
     return {**config, **given, **nested}
+
+
+def reports(resumed: Path | None) -> bool:
+    """Whether a run is to have a report; one that is resumed, as its last session."""
+    from promptgym.runs.folder import RunFolder
+
+    if resumed is None:
+        return True
+    sessions = [e for e in RunFolder.open(resumed).events() if e.get("kind") == "session"]
+    return bool(sessions[-1].get("report", True)) if sessions else True
 
 
 def default_folder(config: JSON) -> Path:

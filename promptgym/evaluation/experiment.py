@@ -171,7 +171,11 @@ def run_experiment(
     with ExitStack() as stack:
         stack.enter_context(shown)
         problem.events.emit(
-            "session", promptgym=__version__, resume=resume, task=summarize_task(task)
+            "session",
+            promptgym=__version__,
+            resume=resume,
+            report=report,
+            task=summarize_task(task),
         )
         try:
             result = optimizer.optimize(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from promptgym.agents import AGENTS, optimizer_class
-from promptgym.agents.checkpoint import read_about
+from promptgym.agents.checkpoint import WEIGHTS, read_about, remove_weights
 from promptgym.errors import ConfigError
 from promptgym.prompts import Prompt
 from promptgym.runs.folder import RunFolder, write_text
@@ -27,7 +27,7 @@ LOCAL = "file:"
 
 
 def push_to_hub(run: str | Path, repo: str, *, private: bool = False) -> str:
-    """Upload the policy of a finished run with a model card.
+    """Upload the policy of a finished run with a model card; an older one's weights are removed.
 
     Args:
         run: the run folder.
@@ -52,6 +52,7 @@ def push_to_hub(run: str | Path, repo: str, *, private: bool = False) -> str:
         if repo.startswith(LOCAL):
             there = Path(repo.removeprefix(LOCAL))
             shutil.copytree(whole, there, dirs_exist_ok=True)
+            remove_weights(there, [path.name for path in whole.iterdir()])
             return str(there)
         from huggingface_hub import HfApi
 
@@ -59,7 +60,12 @@ def push_to_hub(run: str | Path, repo: str, *, private: bool = False) -> str:
         message = f"{folder.config['method']} on {folder.config['task']}"
         with of_the_hub(repo):
             url = api.create_repo(repo, private=private, exist_ok=True)
-            api.upload_folder(repo_id=repo, folder_path=whole, commit_message=message)
+            api.upload_folder(
+                repo_id=repo,
+                folder_path=whole,
+                commit_message=message,
+                delete_patterns=list(WEIGHTS),  # those of an older policy; not what is uploaded
+            )
         return str(url)
 
 

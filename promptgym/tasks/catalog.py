@@ -33,7 +33,12 @@ def list_tasks() -> list[TaskInfo]:
     from promptgym.tasks.world import WORLD_TASKS
 
     out = [
-        TaskInfo(name, "bundled", f"{kind_of(what.labels)}, {what.tier}", what.description)
+        TaskInfo(
+            name,
+            "bundled",
+            f"{kind_of(what.labels)}, {what.tier}",
+            f"{what.description} {what.difficulty}",
+        )
         for name, what in WORLD_TASKS.items()
     ]
     for definition in DEFINITIONS.values():

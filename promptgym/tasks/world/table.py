@@ -16,7 +16,8 @@ class WorldTask:
         name: family and question, such as "review-author".
         family: kind of input: "review", "news" or "words".
         tier: "standard", "hard" or "generation".
-        description: what is asked, and how difficult it is and why.
+        description: what is asked, for people and for models that write prompts.
+        difficulty: how hard it is and why, for people only.
         labels: the closed set of answers, one word each; None where answers are generated.
         metric: "accuracy" or "exact_match".
         manual_prompt: what a person would write first.
@@ -28,6 +29,7 @@ class WorldTask:
     family: str
     tier: str
     description: str
+    difficulty: str
     labels: tuple[str, ...] | None
     metric: str
     manual_prompt: str
@@ -57,15 +59,15 @@ _GENERATION = (
     "the prompt."
 )
 _DESCRIPTIONS = {
-    "review-author": f"Did the author of a review like the product? {_STANDARD}",
-    "review-critics": f"Did the critics a review mentions like the product? {_STANDARD}",
-    "news-topic": f"Which topic is a news line about, whatever desk filed it? {_STANDARD}",
-    "review-price": f"Does a review find the price good? {_PAIRS}",
-    "review-staff": f"Does a review find the staff good? {_HARD}",
-    "news-outcome": f"Did the event in a news line end well? {_HARD}",
-    "words-opposite": f"The opposite of the adjective in a list of words. {_GENERATION}",
-    "words-code": f"The code word of the first noun in a list of words. {_GENERATION}",
-    "words-ends": f"The first and the last word of a list, two words. {_GENERATION}",
+    "review-author": ("Did the author of a review like the product?", _STANDARD),
+    "review-critics": ("Did the critics a review mentions like the product?", _STANDARD),
+    "news-topic": ("Which topic is a news line about, whatever desk filed it?", _STANDARD),
+    "review-price": ("Does a review find the price good?", _PAIRS),
+    "review-staff": ("Does a review find the staff good?", _HARD),
+    "news-outcome": ("Did the event in a news line end well?", _HARD),
+    "words-opposite": ("The opposite of the adjective in a list of words.", _GENERATION),
+    "words-code": ("The code word of the first noun in a list of words.", _GENERATION),
+    "words-ends": ("The first and the last word of a list, two words.", _GENERATION),
 }
 _PROMPTS = {  # the manual one and the best known one
     "review-author": (
@@ -104,23 +106,24 @@ def _labels(question: str) -> tuple[str, ...] | None:
     return tuple(labels) if labels else None
 
 
-def _tier(labels: tuple[str, ...] | None, description: str) -> str:
-    """The tier a description states."""
-    return "generation" if labels is None else "hard" if description.endswith(_HARD) else "standard"
+def _tier(labels: tuple[str, ...] | None, difficulty: str) -> str:
+    """The tier a difficulty states."""
+    return "generation" if labels is None else "hard" if difficulty == _HARD else "standard"
 
 
 def _tasks() -> dict[str, WorldTask]:
     """All tasks by name."""
     words = vocabulary()
     tasks = {}
-    for name, description in _DESCRIPTIONS.items():
+    for name, (description, difficulty) in _DESCRIPTIONS.items():
         family, _, question = name.partition("-")
         labels = _labels(question)
         tasks[name] = WorldTask(
             name=name,
             family=family,
-            tier=_tier(labels, description),
+            tier=_tier(labels, difficulty),
             description=description,
+            difficulty=difficulty,
             labels=labels,
             metric="accuracy" if labels else "exact_match",
             manual_prompt=_PROMPTS[name][0],
