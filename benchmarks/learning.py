@@ -31,6 +31,8 @@ from typing import Any
 
 import numpy as np
 
+from promptgym.evaluation import stats
+
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     # name in tables: (registered name, options)
     "rlprompt published": ("rlprompt:published", {}),
@@ -47,14 +49,15 @@ AGAINST = {method: () if method in CLIMBERS else CLIMBERS for method in METHODS}
 TASKS = ("review-author", "news-topic", "review-staff", "news-outcome")
 PROMPTS = 2000
 """The budget in prompts scored on the whole training split (queries = prompts x its size)."""
-RESAMPLES = 10_000
 LOOKS = 10
 """How often a policy is looked at during a run."""
 SAMPLES = 16
 """Its samples each time."""
 CHOSEN_FROM = 10
 """Of how many dev chooses one, PRewrite's K."""
+NAN = float("nan")
 Cell = tuple[str, str, int]
+Triple = tuple[float, float, float]
 Methods = dict[str, tuple[str, dict[str, Any]]]
 Against = dict[str, tuple[str, ...]]
 
@@ -208,29 +211,28 @@ def of_samples(record: dict[str, Any], model: str) -> float | None:
     return float(record["samples"][int(np.argmax(dev))])
 
 
-def interval(values: list[float], seed: int = 0) -> tuple[float, float, float]:
+def interval(values: list[float]) -> Triple:
     """Return mean and 95 % percentile-bootstrap interval over seeds; NaN ends for one seed."""
-    x = np.array(values, dtype=np.float64)
-    if len(x) < 2:
-        return float(x.mean()) if len(x) else float("nan"), float("nan"), float("nan")
-    draws = np.random.default_rng(seed).integers(len(x), size=(RESAMPLES, len(x)))
-    low, high = np.quantile(x[draws].mean(axis=1), [0.025, 0.975])
-    return float(x.mean()), float(low), float(high)
+    if len(values) < 2:
+        return float(np.mean(values)) if values else NAN, NAN, NAN
+    return bootstrapped(stats.mean, values)
 
 
-def difference(a: list[float], b: list[float], seed: int = 0) -> tuple[float, float, float]:
+def difference(a: list[float], b: list[float]) -> Triple:
     """Return mean(a) - mean(b) and its 95 % interval, both sets of seeds resampled."""
-    x, y = np.array(a), np.array(b)
-    if min(len(x), len(y)) < 2:
-        return float("nan"), float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    draws_x = x[rng.integers(len(x), size=(RESAMPLES, len(x)))].mean(axis=1)
-    draws_y = y[rng.integers(len(y), size=(RESAMPLES, len(y)))].mean(axis=1)
-    low, high = np.quantile(draws_x - draws_y, [0.025, 0.975])
-    return float(x.mean() - y.mean()), float(low), float(high)
+    if min(len(a), len(b)) < 2:
+        return NAN, NAN, NAN
+    return bootstrapped(lambda x, y: stats.mean(x) - stats.mean(y), a, b)
 
 
-def shown(triple: tuple[float, float, float], sign: str = "") -> str:
+def bootstrapped(statistic: stats.Statistic, *scores: list[float]) -> Triple:
+    """Return a statistic of scores on one task, and the ends of its interval."""
+    columns = [np.array(values, dtype=np.float64)[:, None] for values in scores]
+    found = stats.stratified_bootstrap(statistic, *columns, rng=np.random.default_rng(0))
+    return float(found.point), float(found.low), float(found.high)
+
+
+def shown(triple: Triple, sign: str = "") -> str:
     """Write `mean [low, high]`."""
     mean, low, high = triple
     if np.isnan(mean):

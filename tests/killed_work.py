@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Generator
@@ -16,6 +17,7 @@ from itertools import pairwise
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import matplotlib.backends.backend_agg  # each run draws its curve with these
 import matplotlib.figure  # noqa: F401
@@ -79,7 +81,10 @@ def start(*work: Any) -> BaseProcess:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["killed_work"])  # so that each run begins quickly
     process = context.Process(target=train, args=work)
-    process.start()
+    # The server of forks ignores the path it is given (Python 3.11) and what it fails to import.
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, paths))):
+        process.start()
     return process
 
 

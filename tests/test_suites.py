@@ -100,9 +100,9 @@ def test_the_offline_suites_need_no_hub(name: str) -> None:
     assert {m.spec for m in suite.models} <= set(TINY)
     for task in suite.tasks:
         runs = [c.experiment for c in suite.cells() if c.task == task.name]
-        problem = runs[0].problem(load_task(task.spec), load_model(runs[0].model))
-        for method in {run.method: run for run in runs}.values():
-            method.build().check(problem)
+        loaded, model = load_task(task.spec), load_model(runs[0].model)
+        for run in {run.method: run for run in runs}.values():
+            run.build().check(run.problem(loaded, model))
     if name == "tiny":  # the standard one: whatever is registered
         assert len(suite.tasks) >= 3 and len(suite.seeds) >= 5
         assert {m.spec.partition(":")[0] for m in suite.methods} == {*AGENTS, *BASELINES}
