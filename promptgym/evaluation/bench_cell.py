@@ -10,20 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from promptgym.evaluation.evaluate import evaluate
 from promptgym.evaluation.experiment import Experiment, run_experiment
-from promptgym.llms import LanguageModel, forget_models
-from promptgym.prompts import Prompt
-from promptgym.runs.folder import CONFIG, write_json
-from promptgym.tasks import Task
+from promptgym.evaluation.regret import is_prompt_table, regrets, table_curve
+from promptgym.llms import forget_models
+from promptgym.runs.events import read_events
+from promptgym.runs.folder import CONFIG, EVENTS, write_json
 from promptgym.types import JSON
 
 ANYTIME = "anytime.json"
 """The last file that a cell writes: with it, the cell is finished."""
-MEASURED = "measured"
-"""The metric of measured tables (`promptgym.tasks.measured`), of which the best prompt is known."""
+REGRET = "regret.json"
+"""Simple and cumulative regret of a run on a prompt table, against queries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +79,18 @@ def run_cell(job: Job) -> None:
         shutil.rmtree(job.folder)
     record = run_experiment(experiment, job.folder, resume=begun, report=False)
     if not (job.folder / ANYTIME).exists():
+        problem = experiment.problem(*experiment.load(), cache=False)
+        if is_prompt_table(problem.model):
+            events = read_events(job.folder / EVENTS)
+            write_json(job.folder / REGRET, table_curve(events, problem))
         write_json(job.folder / ANYTIME, anytime(experiment, record))
 
 
 def anytime(experiment: Experiment, record: JSON) -> list[JSON]:
     """Return the anytime curve of a run: queries, dev and test metric of each incumbent.
 
-    Test is asked after the run, at no cost to its budget; it is None for a task without. On a
-    measured table, each row has its `regret`, too.
+    Test is asked after the run, at no cost to its budget; it is None for a task without. Where the
+    best prompt is known, each row has its `regret`, too.
     """
     task, model = experiment.load()
     history = record["history"]
@@ -102,23 +104,12 @@ def anytime(experiment: Experiment, record: JSON) -> list[JSON]:
         {"queries": row["queries"], "dev": row["dev"], "test": test[str(row["prompt"])]}
         for row in history
     ]
-    if task.metric.name == MEASURED:
-        lacking = dict(zip(distinct, regrets(list(distinct.values()), task, model), strict=True))
+    lacking = regrets([*distinct.values()], task, experiment.problem(task, model, cache=False))
+    if lacking is not None:
+        of = dict(zip(distinct, lacking, strict=True))
         for row, was in zip(rows, history, strict=True):
-            row["regret"] = lacking[str(was["prompt"])]
+            row["regret"] = of[str(was["prompt"])]
     return rows
-
-
-def regrets(prompts: list[JSON], task: Task, model: LanguageModel) -> list[float]:
-    """Return the simple regret of prompts of a measured table: what they lack to its best one.
-
-    By means over its test examples, or those of training where it has no others.
-    """
-    split = "test" if task.test else "train"
-    known = [*map(Prompt.of, prompts), *task.manual_prompts]
-    values = evaluate(known, task, model, split=split, cache=False).mean
-    lacking: list[float] = (np.nanmax(values) - values[: len(prompts)]).tolist()
-    return lacking
 
 
 def print_to(log: Path) -> None:

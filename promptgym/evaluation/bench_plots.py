@@ -9,6 +9,7 @@ import numpy as np
 
 from promptgym.evaluation import stats
 from promptgym.evaluation.bench_results import Setting
+from promptgym.types import FloatArray
 
 RESAMPLES = 2000
 
@@ -18,6 +19,8 @@ def plots(setting: Setting) -> dict[str, bytes]:
     out = {}
     if any(row.curve and row.test is not None for row in setting.findings):
         out["Test score of the best prompt by dev, against queries"] = anytime_plot(setting)
+    if any(f.lacking for f in setting.findings):
+        out["Regret to the optimum, against queries"] = regret_plot(setting)
     if setting.scores:
         out["Aggregates over tasks, with 95 % intervals"] = interval_plot(setting)
         out["Share of runs above a score"] = profile_plot(setting)
@@ -33,21 +36,39 @@ def anytime_plot(setting: Setting) -> bytes:
     grid = np.linspace(0, end, 101)
     for panel, task in zip(axes, setting.tasks, strict=True):
         for method in setting.methods:
-            rows = setting.curves(method, task, grid)
-            known = ~np.isnan(rows).any(axis=0) if len(rows) else np.zeros(len(grid), dtype=bool)
-            if not known.any():
-                continue
-            found = stats.stratified_bootstrap(
-                lambda s: np.asarray(s.mean(axis=-2)),
-                rows[:, known],
-                rng=np.random.default_rng(0),
-                resamples=RESAMPLES,
-            )
-            color = _color(setting, method)
-            panel.plot(grid[known], found.point, color=color, label=method, lw=1.5)
-            panel.fill_between(grid[known], found.low, found.high, color=color, alpha=0.15, lw=0)
+            _band(panel, setting, method, grid, setting.curves(method, task, grid))
         panel.set(title=task, xlabel="queries")
     return _png(figure, legend=True)
+
+
+def regret_plot(setting: Setting) -> bytes:
+    """Draw simple and cumulative regret against queries: means over seeds, bands of intervals."""
+    tasks = list(dict.fromkeys(f.cell["task"] for f in setting.findings if f.lacking))
+    figure, axes = _figure(2 * len(tasks), 3.4)
+    end = max(row["queries"] for f in setting.findings for row in f.lacking)
+    grid = np.linspace(0, end, 101)
+    kinds = [(task, kind) for task in tasks for kind in ("simple", "cumulative")]
+    for panel, (task, kind) in zip(axes, kinds, strict=True):
+        for method in setting.methods:
+            _band(panel, setting, method, grid, setting.regret_curves(method, task, kind, grid))
+        panel.set(title=f"{task}: {kind} regret", xlabel="queries")
+    return _png(figure, legend=True)
+
+
+def _band(panel: Any, setting: Setting, method: str, grid: FloatArray, rows: FloatArray) -> None:
+    """Draw the mean of curves (R, K) and its interval, from where all of them are known."""
+    known = ~np.isnan(rows).any(axis=0) if len(rows) else np.zeros(len(grid), dtype=bool)
+    if not known.any():
+        return
+    found = stats.stratified_bootstrap(
+        lambda s: np.asarray(s.mean(axis=-2)),
+        rows[:, known],
+        rng=np.random.default_rng(0),
+        resamples=RESAMPLES,
+    )
+    color = _color(setting, method)
+    panel.plot(grid[known], found.point, color=color, label=method, lw=1.5)
+    panel.fill_between(grid[known], found.low, found.high, color=color, alpha=0.15, lw=0)
 
 
 def interval_plot(setting: Setting) -> bytes:

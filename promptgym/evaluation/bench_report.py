@@ -61,7 +61,9 @@ def write_bench_report(path: str | Path) -> list[Path]:
         body.extend([f"<h2>{html.escape(title)}</h2>", *map(html_table, tables)])
 
     for budget, table in regret_tables(findings).items():
-        add(f"Simple regret to the best prompt of the table, {budget}", table)
+        add(f"Simple regret of the prompt chosen, to the best of the table, {budget}", table)
+    for budget, table in optimum_tables(findings).items():
+        add(f"Share of seeds that found the optimum of the table, {budget}", table)
     for setting in settings:
         if all(f.test is None for f in setting.findings) and regret_tables(setting.findings):
             continue  # nothing was measured twice: there is a regret, and no test
@@ -85,13 +87,31 @@ def task_table(setting: Setting) -> Table:
 
 
 def regret_tables(findings: Sequence[Finding]) -> dict[str, Table]:
-    """Return, for each budget, mean regret and interval of every method on every measured table."""
+    """Return, for each budget, mean regret and interval of every method where it is known."""
     known = [f.cell["task"] for f in findings if f.regret is not None]
     own = [f for f in findings if f.cell["task"] in known]
     return {
         budget: _by_task([f for f in own if f.budget == budget], lambda finding: finding.regret)
         for budget in dict.fromkeys(f.budget for f in own)
     }
+
+
+def optimum_tables(findings: Sequence[Finding]) -> dict[str, Table]:
+    """Return, for each budget, how many seeds of every method asked the best prompt of a table."""
+    own = [f for f in findings if f.lacking]
+    tables = {f.cell["task"] for f in own}
+    among = [f for f in findings if f.cell["task"] in tables]
+    return {
+        budget: _by_task([f for f in among if f.budget == budget], _found)
+        for budget in dict.fromkeys(f.budget for f in own)
+    }
+
+
+def _found(finding: Finding) -> float | None:
+    """Return 1 if a run asked the best prompt of its table, 0 if not, None if there is none."""
+    if not finding.lacking:
+        return None
+    return float(finding.lacking[-1]["simple"] == 0.0)
 
 
 def _by_task(findings: Sequence[Finding], value: Callable[[Finding], float | None]) -> Table:

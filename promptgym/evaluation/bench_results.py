@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from promptgym.baselines import BASELINES
 from promptgym.errors import ConfigError
 from promptgym.evaluation import stats
 from promptgym.evaluation.bench import CELLS, ERRORS, BenchFolder
-from promptgym.evaluation.bench_cell import ANYTIME
+from promptgym.evaluation.bench_cell import ANYTIME, REGRET
 from promptgym.runs.folder import RESULT
 from promptgym.types import JSON, FloatArray
 
@@ -32,6 +32,7 @@ class Finding:
         test: test metric of the prompt chosen on dev; None if there is none.
         result: its `result.json`; empty unless finished.
         curve: its `anytime.json`; empty unless finished.
+        lacking: its `regret.json`; empty unless finished on a prompt table.
     """
 
     cell: JSON
@@ -39,6 +40,7 @@ class Finding:
     test: float | None
     result: JSON
     curve: list[JSON]
+    lacking: list[JSON] = field(default_factory=list)
 
     @property
     def setting(self) -> str:
@@ -57,7 +59,7 @@ class Finding:
 
     @property
     def regret(self) -> float | None:
-        """Return what the prompt lacks to the best of a measured table; None for other tasks."""
+        """Return what the prompt lacks to the best there is; None where that is not known."""
         found: float | None = self.curve[-1].get("regret") if self.curve else None
         return found
 
@@ -155,6 +157,16 @@ class Setting:
                 rows.append(values[np.searchsorted(at, grid, side="right")])
         return np.array(rows).reshape(-1, len(grid))
 
+    def regret_curves(self, method: str, task: str, kind: str, grid: FloatArray) -> FloatArray:
+        """Return "simple" or "cumulative" regret at each query count, shape (R, K); NaN before."""
+        rows = []
+        for finding in self.of(method, task):
+            if finding.lacking:
+                at = [row["queries"] for row in finding.lacking]
+                values = np.array([np.nan, *(row[kind] for row in finding.lacking)], dtype=float)
+                rows.append(values[np.searchsorted(at, grid, side="right")])
+        return np.array(rows).reshape(-1, len(grid))
+
 
 def read_bench(path: str | Path) -> tuple[list[Finding], list[Setting]]:
     """Return the cells of a benchmark and its settings.
@@ -186,7 +198,9 @@ def _finding(path: Path, cell: JSON) -> Finding:
     result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     curve = json.loads((folder / ANYTIME).read_text(encoding="utf-8"))
     test = (result["best"]["test"] or {}).get("value")
-    return Finding(cell, "finished", test, result, curve)
+    regret = folder / REGRET
+    lacking = json.loads(regret.read_text(encoding="utf-8")) if regret.exists() else []
+    return Finding(cell, "finished", test, result, curve, lacking)
 
 
 def _triple(found: stats.Interval) -> list[float]:

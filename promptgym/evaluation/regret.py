@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -19,24 +18,37 @@ from promptgym.llms import LanguageModel
 from promptgym.llms.table import TableModel
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
-from promptgym.scoring.tabulated import tabulate
+from promptgym.scoring.tabulated import table_of, tabulate
 from promptgym.tasks import Task
-from promptgym.types import JSON
+from promptgym.types import JSON, FloatArray
 
 MEASURED = "measured"
 """The metric of measured tables (`promptgym.tasks.measured`), of which the best prompt is known."""
 POINTS = 200  # of a curve, at most
 
 
-def measured_regrets(prompts: list[JSON], task: Task, model: LanguageModel) -> list[float]:
-    """Return the simple regret of prompts of a measured table: what they lack to its best one.
+def regrets(prompts: list[JSON], task: Task, problem: Problem) -> list[float] | None:
+    """Return the simple regret of prompts; None where the best prompt is not known.
 
-    By means over its test examples, or those of training where it has no others.
+    On a prompt table it is what they lack to the optimum in training reward, in parts of a perfect
+    prompt's; on a measured table what they lack to its best prompt in the mean over test examples,
+    or those of training where it has no others.
+
+    Args:
+        prompts: as JSON.
+        task: with its test split open.
+        problem: whose model answers.
     """
+    known = [Prompt.of(p) for p in prompts]
+    if is_prompt_table(problem.model):
+        table, lacks = table_of(problem.model), _lacks(problem)
+        return [float(lacks[table.row(p.instruction)]) for p in known]
+    if task.metric.name != MEASURED:
+        return None
     split = "test" if task.test else "train"
-    known = [*map(Prompt.of, prompts), *task.manual_prompts]
-    values = evaluate(known, task, model, split=split, cache=False).mean
-    lacking: list[float] = (np.nanmax(values) - values[: len(prompts)]).tolist()
+    everything = [*known, *task.manual_prompts]
+    values = evaluate(everything, task, problem.model, split=split, cache=False).mean
+    lacking: list[float] = (np.nanmax(values) - values[: len(known)]).tolist()
     return lacking
 
 
@@ -52,20 +64,18 @@ def table_curve(events: Iterable[JSON], problem: Problem) -> list[JSON]:
         parts of a perfect prompt's reward; `simple` is None until a prompt is known. At most
         `POINTS` rows, the last one of the whole run.
     """
-    model: Any = problem.model
-    worth = tabulate(problem.task, problem.model, problem.reward)
-    regret = (worth.optimum - worth.reward) / problem.reward.scale
+    table, regret = table_of(problem.model), _lacks(problem)
     size = len(problem.task.train)
     asked: Counter[int] = Counter()
     best, total = None, 0.0
     rows: list[JSON] = []
     for event in events:
-        if event["event"] != "scores" or event["split"] != "train":
+        if event["kind"] != "scores" or event["split"] != "train":
             continue
         for prompt, complete in zip(event["prompts"], event["complete"], strict=True):
             if not complete:
                 continue
-            row = model.table.row(Prompt.of(prompt).instruction)
+            row = table.row(Prompt.of(prompt).instruction)
             lacks = float(regret[row])
             total += lacks * event["examples"] / size
             asked[row] += event["examples"]
@@ -80,3 +90,9 @@ def table_curve(events: Iterable[JSON], problem: Problem) -> list[JSON]:
 def is_prompt_table(model: LanguageModel) -> bool:
     """Whether a model answers from a prompt table."""
     return isinstance(model, TableModel)
+
+
+def _lacks(problem: Problem) -> FloatArray:
+    """Return what every prompt of a table lacks to the optimum, shape (P,)."""
+    worth = tabulate(problem.task, problem.model, problem.reward)
+    return (worth.optimum - worth.reward) / problem.reward.scale
