@@ -48,7 +48,7 @@ from promptgym.agents.preferences import (
     to_rows,
 )
 from promptgym.agents.rewriting import RewriterAgent, lost, training_arguments
-from promptgym.agents.trial import named
+from promptgym.agents.trial import QUIETLY, named
 from promptgym.agents.writer import EMBEDDED, Writer, lora_config, quiet
 from promptgym.llms.tiny import REWRITE_TEMPLATE
 from promptgym.problem import Problem
@@ -285,7 +285,7 @@ class DPORewriter(RewriterAgent):
         data = dataset_of(rows * self.config.batch, chat=False)
         writer, reference = Writer.load(EMBEDDED), Writer.load(EMBEDDED).model
         with tempfile.TemporaryDirectory() as nowhere:
-            args = self._arguments(output_dir=nowhere, max_steps=1)
+            args = self._arguments(output_dir=nowhere, **QUIETLY)
             self._trainer(data, args, writer, reference).train()
 
     def _arguments(self, **changes: Any) -> Any:

@@ -36,7 +36,7 @@ from promptgym.agents.checkpoint import Tensors, check_trainer_folder
 from promptgym.agents.collapse import batch_statistics
 from promptgym.agents.rewriter_config import CHAT, OWNED, RewriterConfig
 from promptgym.agents.rewriting import RewriterAgent, lost, training_arguments
-from promptgym.agents.trial import named
+from promptgym.agents.trial import QUIETLY, named
 from promptgym.agents.writer import EMBEDDED, Writer, lora_config, quiet
 from promptgym.errors import ConfigError
 from promptgym.integrations.trl import on_main
@@ -241,7 +241,7 @@ class PRewrite(RewriterAgent):
 
     def _try_update(self) -> None:
         """Train the embedded rewriter once by TRL's configuration; nothing of it is kept."""
-        short = {"max_steps": 1, "max_completion_length": 2, "use_vllm": False}
+        short = {**QUIETLY, "max_completion_length": 2, "use_vllm": False}
         with tempfile.TemporaryDirectory() as nowhere:
             args = self._arguments(**short, output_dir=nowhere, save_strategy="no")
             rows = [{"prompt": REWRITE_TEMPLATE.format(prompt="be brief")}]

@@ -22,6 +22,8 @@ HEAVY = ("deepspeed", "fsdp", "fsdp_config", "parallelism_config", "torch_compil
 """Settings of TRL's configurations that are not for a trial in this process."""
 OF_CONFIG = ("trust_remote_code", "revision", "token")
 """Arguments of `from_pretrained` that its configuration is found with."""
+QUIETLY: JSON = {"max_steps": 1, "report_to": "none", "push_to_hub": False}
+"""What a trial never does otherwise."""
 MODES = ("colocate", "server")
 
 

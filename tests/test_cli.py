@@ -147,19 +147,6 @@ def test_an_interrupted_run_resumes_to_the_same_result(
     assert "resumed" in Path("broken/events.jsonl").read_text()
 
 
-@pytest.mark.parametrize(
-    ("begun", "resumed", "written"),
-    [((), (), True), (("--no-report",), (), False), (("--no-report",), ("--report",), True)],
-)
-def test_a_resumed_run_has_a_report_if_it_was_begun_with_one(
-    begun: tuple[str, ...], resumed: tuple[str, ...], written: bool, data: Path
-) -> None:
-    Stopping.stop_at = 4
-    assert train("broken", *begun) == 130
-    assert call("train", "--resume", "broken", "--quiet", *resumed) == 0
-    assert Path("broken/report.html").exists() == written
-
-
 def test_an_interrupt_before_the_run_has_a_folder_promises_nothing(
     data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,8 +133,9 @@ def test_a_cache_that_cannot_be_used_is_an_error_here(
     assert not (tmp_path / "x.jsonl").exists()
 
 
+@pytest.mark.parametrize("more", [(), ("--report",)], ids=str)
 def test_a_run_that_fails_too_often_says_how_to_go_on(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    more: tuple[str, ...], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     Counted.failing = True
     with pytest.raises(SystemExit) as end:
@@ -143,8 +144,10 @@ def test_a_run_that_fails_too_often_says_how_to_go_on(
     assert end.value.code == 2 and "timeout" in said and "30 s" in said
     assert f"promptgym train --resume {tmp_path / 'a'}" in said
     Counted.failing = False
-    record = run(capsys, "train", "--resume", tmp_path / "a", "--no-report", "--quiet", "--json")
+    record = run(capsys, "train", "--resume", tmp_path / "a", *more, "--quiet", "--json")
     assert json.loads(record)["best"]["dev"]["failures"] == 0
+    # It was begun with --no-report, which holds unless something else is said.
+    assert (tmp_path / "a" / "report.html").exists() == bool(more)
 
 
 def test_evaluate_tells_failures_by_kind(capsys: pytest.CaptureFixture[str]) -> None:
