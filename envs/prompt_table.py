@@ -199,7 +199,8 @@ class PromptTable(PromptMDP):
 
     def mask(self, state: PromptState) -> BoolArray:
         """Return the legal actions, shape (S * V + S + 1,)."""
-        return self.masks[len(state.units)].copy()
+        mask: BoolArray = self.masks[len(state.units)].copy()
+        return mask
 
     def observe(self, state: PromptState, outcome: Outcome) -> Observation:
         """Return the slots and what is known of the prompt."""

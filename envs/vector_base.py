@@ -97,7 +97,7 @@ class VectorShell(VectorEnv[Observation, Action, Any]):
 
     def _rng_states(self) -> list[JSON]:
         """Return the state of every random generator."""
-        return [deepcopy(self._rng(i).bit_generator.state) for i in range(self.num_envs)]
+        return [deepcopy(dict(self._rng(i).bit_generator.state)) for i in range(self.num_envs)]
 
 
 def _mode(mode: AutoresetMode | str) -> AutoresetMode:

@@ -53,7 +53,7 @@ def build_table(
     examples = [e for split in SPLITS for e in splits[split]]
     space_size(len(words), slots)
     prompts = every_prompt(words, slots).tolist()
-    log_odds = np.empty((len(prompts), len(examples)), dtype=np.float32)
+    log_odds = np.empty((len(prompts), len(examples)))
     for first in range(0, len(prompts), BATCH):
         rows = slice(first, min(first + BATCH, len(prompts)))
         scorer = Scorer(task, model, template, max_failures=1.0)  # its memory ends with the batch

@@ -274,11 +274,14 @@ def space_size(words: int, slots: int) -> int:
     """
     if words < 1 or slots < 1:
         raise TaskError(f"a prompt table needs words and slots, got {words} and {slots}")
-    if slots > MOST_ROWS or (size := sum(words**n for n in range(slots + 1))) > MOST_ROWS:
-        raise TaskError(
-            f"{words} words in {slots} slots are too many prompts to score all of them; at most "
-            f"{MOST_ROWS:,}: take fewer words or slots"
-        )
+    size = 1
+    for _ in range(slots):
+        size = size * words + 1
+        if size > MOST_ROWS:
+            raise TaskError(
+                f"{words} words in {slots} slots are too many prompts to score all of them; at "
+                f"most {MOST_ROWS:,}: take fewer words or slots"
+            )
     return size
 
 
