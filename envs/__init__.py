@@ -8,8 +8,10 @@ from promptgym.envs.multi_prompter import MultiPrompter, ParallelMultiPrompter
 from promptgym.envs.outcome import Outcome, Question, ask
 from promptgym.envs.prompt_edit import PromptEdit
 from promptgym.envs.prompt_rewrite import PromptRewrite
+from promptgym.envs.prompt_table import PromptTable
 from promptgym.envs.prompt_token import PromptToken
 from promptgym.envs.shell import PromptEnv
+from promptgym.envs.table_vector import TableVectorEnv
 from promptgym.envs.team import ParallelTeamEnv, TeamEnv, TeamMDP
 from promptgym.envs.vector import PromptVectorEnv
 from promptgym.envs.vocabulary import Vocabulary
@@ -26,10 +28,12 @@ __all__ = [
     "PromptMDP",
     "PromptRewrite",
     "PromptState",
+    "PromptTable",
     "PromptToken",
     "PromptVectorEnv",
     "Question",
     "ShellOptions",
+    "TableVectorEnv",
     "TeamEnv",
     "TeamMDP",
     "Vocabulary",

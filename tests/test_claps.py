@@ -198,14 +198,14 @@ def test_words_that_cannot_be_clustered_are_refused() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"keep": 0.0}, "keep is a share"),
+        ({"keep": 0.0}, "keep must be above 0"),
         ({"clusters": 0}, "clusters must be at least 1"),
         ({"influence": "entropy"}, "influence takes 'reward' or 'kl'"),
         ({"representatives": "all"}, "representatives takes"),
         ({"method": "grips"}, "writes words of the vocabulary, .*got 'grips'"),
         ({"method": "opro"}, "got 'opro'"),
         ({"method_options": {"lenght": 3}}, "did you mean 'length'"),
-        ({"method_options": {"mutation": 2.0}}, "claps_genetic: mutation lies between"),
+        ({"method_options": {"mutation": 2.0}}, "claps_genetic: mutation must be at least 0"),
         ({"method": "genetic", "method_options": {"edits": "phrases"}}, "takes no word of the"),
         ({"method": "random_tokens", "method_options": {"generator": "model"}}, "takes no word"),
     ],

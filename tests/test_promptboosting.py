@@ -212,7 +212,7 @@ def test_a_dry_run_counts_the_ensembles_held_out_queries() -> None:
     [
         ({"pool": 0}, "pool must be at least 1"),
         ({"candidates": 5}, "candidates must be at least 10, got 5"),
-        ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"verbalizers": "all"}, "verbalizers takes 'permuted' or 'task'"),
     ],
 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
-from promptgym.baselines.bandits import KINDS
+from promptgym.baselines.bandits import Kind
 from promptgym.baselines.select import Select, own_prompts, race_cost
 from promptgym.errors import ConfigError
 from promptgym.evaluation.bench import BenchFolder
@@ -51,7 +51,7 @@ def problem(folder: Path, budget: int | None) -> Problem:
     return make_problem(spec, spec, budget=budget, task_options={"dev": 0})
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", get_args(Kind))
 def test_each_bandit_finds_the_best_prompt_within_the_budget(tmp_path: Path, kind: Any) -> None:
     budget = PROMPTS * EXAMPLES if kind == "all" else 480
     asked = problem(tmp_path, budget)
@@ -61,7 +61,7 @@ def test_each_bandit_finds_the_best_prompt_within_the_budget(tmp_path: Path, kin
     assert asked.task.reference_prompts == (found[0].best.prompt,)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", get_args(Kind))
 @pytest.mark.parametrize("budget", [70, 97, 150, 300])
 def test_a_small_budget_is_kept_and_what_it_cannot_reach_is_left_out_at_random(
     tmp_path: Path, kind: Any, budget: int
@@ -129,7 +129,7 @@ def test_a_suite_on_a_table_reports_regret(tmp_path: Path, tested: bool) -> None
         "0.000 [0.000, 0.000]",
     ]
     page, text, cells = (f.read_text() for f in write_bench_report(bench.path))
-    assert "## Simple regret to the best prompt of the table, 480 queries" in text
+    assert "## Simple regret of the prompt chosen, to the best of the table, 480 queries" in text
     assert ("start manual, 480 queries" in text) is tested and "Simple regret" in page
     assert [float(r["regret"]) for r in csv.DictReader(cells.splitlines())][1] == 0.0
 

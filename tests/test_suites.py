@@ -150,7 +150,7 @@ def test_a_wrong_suite_is_refused(tmp_path: Path, before: str, after: str, says:
 
 
 def test_an_unknown_suite_is_refused_by_what_there_is() -> None:
-    with pytest.raises(ConfigError, match=r"no suite 'quik'.*few-shot, measured, quick, tiny"):
+    with pytest.raises(ConfigError, match=r"no suite 'quik'.*few-shot, measured, quick, table"):
         load_suite("quik")
 
 
