@@ -84,6 +84,7 @@ bench: $(VENV)/.installed  ## measure speed, then learning; QUICK=1 only tries e
 	$(PY) benchmarks/resume.py $(call quick,--methods opro --points 2)
 	$(PY) benchmarks/cache.py $(call quick,--scores 50000 --rounds 1)
 	$(PY) benchmarks/env_steps.py --seconds $(call quick,0.3 --sizes 1 8,5)
+	$(PY) benchmarks/table_steps.py $(call quick,--steps 50 --rounds 1)
 	$(PY) benchmarks/http_calls.py $(call quick,--calls 400 --rounds 2)
 	$(PY) benchmarks/ray_workers.py $(call quick,--texts 256 --repeats 1)
 	$(call quick,rm -rf build/learning)
