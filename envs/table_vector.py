@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from gymnasium.error import ResetNeeded
-from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 
 from promptgym.arguments import checked
 from promptgym.envs.episode import ShellOptions
 from promptgym.envs.mdp import Action, Observation
-from promptgym.envs.shell import STATE_VERSION, check_reset_options, check_state, generator
+from promptgym.envs.shell import STATE_VERSION, check_state, generator
 from promptgym.envs.table_columns import ILLEGAL, NOTHING, Columns
 from promptgym.envs.vector_base import Infos, Step, VectorShell
 from promptgym.errors import BudgetExhausted, ConfigError
@@ -98,12 +97,7 @@ class TableVectorEnv(VectorShell):
         Raises:
             ConfigError: for another option, or seeds or a mask of another length.
         """
-        seeds = self._seeds(seed)
-        options = check_reset_options(options, "reset_mask")
-        mask = self._reset_mask(options.pop("reset_mask", None))
-        for i in np.flatnonzero(mask).tolist():
-            if seeds[i] is not None:
-                self._rngs[i] = seeding.np_random(seeds[i])[0]
+        mask, _, options = self._chosen(seed, options)
         self._begin(mask, self._starts(mask, options.get("prompt")))
         self._enter(mask, *self._charge(mask))
         self._done[mask] = False

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from gymnasium.error import ResetNeeded
-from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import concatenate, create_empty_array
 
@@ -19,7 +18,6 @@ from promptgym.envs.outcome import Question, ask
 from promptgym.envs.rendering import render
 from promptgym.envs.shell import (
     STATE_VERSION,
-    check_reset_options,
     check_state,
     generator,
     intact,
@@ -87,14 +85,10 @@ class PromptVectorEnv(VectorShell):
         Raises:
             ConfigError: for another option, or seeds or a mask of another length.
         """
-        seeds = self._seeds(seed)
-        options = check_reset_options(options, "reset_mask")
-        mask = self._reset_mask(options.pop("reset_mask", None))
-        chosen = [i for i in range(self.num_envs) if mask[i]]
-        for i in chosen:
-            if seeds[i] is not None:
-                self._rngs[i] = seeding.np_random(seeds[i])[0]
-                self.episodes[i] = Episode(self.mdp, self.options)
+        mask, seeded, options = self._chosen(seed, options)
+        for i in np.flatnonzero(seeded).tolist():
+            self.episodes[i] = Episode(self.mdp, self.options)
+        chosen = np.flatnonzero(mask).tolist()
         starts = {i: self.episodes[i].draw_start(self._rng(i), options) for i in chosen}
         infos: Infos = {}
         observations = [e.observe() if i not in starts else {} for i, e in enumerate(self.episodes)]

@@ -13,7 +13,15 @@ from gymnasium.vector.utils import batch_space
 
 from promptgym.envs.episode import ShellOptions
 from promptgym.envs.mdp import Action, Observation, PromptMDP
-from promptgym.envs.shell import PromptEnv, check_options, check_render_mode, frozen, identity, thaw
+from promptgym.envs.shell import (
+    PromptEnv,
+    check_options,
+    check_render_mode,
+    check_reset_options,
+    frozen,
+    identity,
+    thaw,
+)
 from promptgym.errors import ConfigError
 from promptgym.types import JSON, BoolArray, FloatArray
 
@@ -94,6 +102,26 @@ class VectorShell(VectorEnv[Observation, Action, Any]):
         if mask.shape != (self.num_envs,):
             raise ConfigError(f"reset_mask must have shape ({self.num_envs},), got {mask.shape}")
         return mask
+
+    def _chosen(
+        self, seed: int | Sequence[int | None] | None, options: dict[str, Any] | None
+    ) -> tuple[BoolArray, BoolArray, JSON]:
+        """Seed what `reset` is to seed.
+
+        Returns:
+            Which sub-environments are reset, which of those anew from a seed, both shape (N,), and
+            the options left.
+
+        Raises:
+            ConfigError: for another option, or seeds or a mask of another length.
+        """
+        seeds = self._seeds(seed)
+        options = check_reset_options(options, "reset_mask")
+        mask = self._reset_mask(options.pop("reset_mask", None))
+        seeded = mask & np.array([s is not None for s in seeds])
+        for i in np.flatnonzero(seeded).tolist():
+            self._rngs[i] = seeding.np_random(seeds[i])[0]
+        return mask, seeded, options
 
     def _rng_states(self) -> list[JSON]:
         """Return the state of every random generator."""

@@ -11,8 +11,8 @@ import numpy as np
 from promptgym.errors import ModelError
 from promptgym.llms.base import Completion, Kind, LabelLogprobs, Sampling, empty_logprobs
 from promptgym.llms.ray_cluster import RayOptions
-from promptgym.llms.registry import reload_model
 from promptgym.llms.replicas import Lost, Replicas
+from promptgym.llms.shared import SharedModel
 from promptgym.types import FloatArray, IntArray
 
 LEAST, MOST = 16, 2048
@@ -22,7 +22,7 @@ SHARE = 0.6
 read many texts faster than few, and small ones last, so that no replica is waited for long."""
 
 
-class RayModel:
+class RayModel(SharedModel):
     """A model whose calls are spread over Ray actors.
 
     Its answers are those of the model it replicates, and so is its name: both share cached scores.
@@ -62,18 +62,6 @@ class RayModel:
         self.kind: Kind = about["kind"]
         self.mask_token: str = about["mask_token"]
         self.gap_token: str = about["gap_token"]
-
-    def __copy__(self) -> RayModel:
-        """Return self: a frozen model is shared."""
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> RayModel:
-        """Return self: a frozen model is shared."""
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the spec and the options."""
-        return reload_model, (self.spec, self.given)
 
     def __repr__(self) -> str:
         """Return the class, the identity and the number of replicas."""

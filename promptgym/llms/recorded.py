@@ -21,7 +21,7 @@ import numpy as np
 
 from promptgym.errors import ModelError
 from promptgym.llms.base import Completion, Kind, LabelLogprobs, Sampling, empty_logprobs
-from promptgym.llms.registry import reload_model
+from promptgym.llms.shared import SharedModel
 from promptgym.prompts import Example, Prompt, Template
 from promptgym.types import JSON, FloatArray, IntArray
 
@@ -95,7 +95,7 @@ def _key(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-class RecordedModel:
+class RecordedModel(SharedModel):
     """A language model that repeats what was recorded; anything else is a failure.
 
     Attributes:
@@ -120,7 +120,7 @@ class RecordedModel:
         Raises:
             ModelError: naming the line, what was found and what was expected.
         """
-        self.spec, self.path = spec, path
+        self.spec, self.given, self.path = spec, {}, path
         digest = hashlib.blake2b(path.read_bytes(), digest_size=6)
         self.name = f"{spec}@{digest.hexdigest()}"
         self._answers: dict[Ask, _Answers] = {}
@@ -206,22 +206,6 @@ class RecordedModel:
                     f"{self.path}, line {number}: the text {text[:60]!r} was answered by "
                     f"{answer!r}, in line {before[2]} by {before[0]!r}; expected one answer"
                 )
-
-    def __copy__(self) -> RecordedModel:
-        """Return self: a recording is shared."""
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> RecordedModel:
-        """Return self: a recording is shared."""
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the spec."""
-        return reload_model, (self.spec, {})
-
-    def __repr__(self) -> str:
-        """Return the class and the identity."""
-        return f"{type(self).__name__}({self.name!r})"
 
     def check_labels(self, labels: Sequence[str]) -> None:
         """Raise ModelError for labels that were not asked about."""

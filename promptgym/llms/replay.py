@@ -30,7 +30,7 @@ import numpy as np
 from promptgym.errors import ModelError, TaskError
 from promptgym.llms.base import Completion, Kind, LabelLogprobs, LanguageModel, Sampling
 from promptgym.llms.recorded import RecordedModel, is_recording
-from promptgym.llms.registry import reload_model
+from promptgym.llms.shared import SharedModel
 from promptgym.tasks.measured import PREFIX, SEPARATOR, MeasuredTable
 from promptgym.tasks.measured_files import data_path, read_measured
 from promptgym.types import FloatArray, IntArray
@@ -63,7 +63,7 @@ def load_replay(name: str, *, spec: str, **options: Any) -> LanguageModel:
         raise ModelError(f"model {spec!r}: {error}") from None
 
 
-class MeasuredModel:
+class MeasuredModel(SharedModel):
     """A measured table behind the contract of a language model: it "generates" scores.
 
     Tokens are words: a table knows no tokenizer.
@@ -83,22 +83,6 @@ class MeasuredModel:
         self.spec, self.given = spec, given
         self.name = f"{spec}@{table.digest}"
         self.prompts = table.prompts
-
-    def __copy__(self) -> MeasuredModel:
-        """Return self: a table is shared."""
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> MeasuredModel:
-        """Return self: a table is shared."""
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the spec and the options."""
-        return reload_model, (self.spec, self.given)
-
-    def __repr__(self) -> str:
-        """Return the class and the identity."""
-        return f"{type(self).__name__}({self.name!r})"
 
     def _refuse(self, what: str) -> ModelError:
         """Say that a table cannot do what is asked."""

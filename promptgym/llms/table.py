@@ -16,14 +16,14 @@ import numpy as np
 
 from promptgym.errors import ModelError, TaskError
 from promptgym.llms.base import Completion, Kind, LabelLogprobs, Sampling
-from promptgym.llms.registry import reload_model
+from promptgym.llms.shared import SharedModel
 from promptgym.tasks.prompt_table import SEPARATOR, PromptTable, find_table, logprobs
 from promptgym.types import FloatArray, IntArray
 
 REMEMBERED = 100_000  # prompts whose row is kept
 
 
-class TableModel:
+class TableModel(SharedModel):
     """A prompt table behind the contract of a language model. Tokens are words.
 
     Attributes:
@@ -36,25 +36,9 @@ class TableModel:
 
     def __init__(self, table: PromptTable, *, spec: str) -> None:
         """Take a table, and the spec that it was loaded by."""
-        self.table, self.spec = table, spec
+        self.table, self.spec, self.given = table, spec, {}
         self.name = f"{spec}@{table.digest}"
         self._rows: dict[str, int] = {}
-
-    def __copy__(self) -> TableModel:
-        """Return self: a table is shared."""
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> TableModel:
-        """Return self: a table is shared."""
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the spec."""
-        return reload_model, (self.spec, {})
-
-    def __repr__(self) -> str:
-        """Return the class and the identity."""
-        return f"{type(self).__name__}({self.name!r})"
 
     def check_labels(self, labels: Sequence[str]) -> None:
         """Raise ModelError for labels that are not the table's."""

@@ -20,7 +20,7 @@ from promptgym.errors import ModelError
 from promptgym.llms.activations import fuse_activations
 from promptgym.llms.base import Completion, Kind, LabelLogprobs, Normalization, Sampling
 from promptgym.llms.pieces import PieceTokenizer
-from promptgym.llms.registry import reload_model
+from promptgym.llms.shared import SharedModel
 from promptgym.types import FloatArray, IntArray
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -114,7 +114,7 @@ class TransformersOptions:
         return torch.device("cuda" if torch.cuda.is_available() and not embedded else "cpu")
 
 
-class TransformersModel(ABC):
+class TransformersModel(SharedModel, ABC):
     """A frozen transformers model with its tokenizer. Subclasses add the forward passes.
 
     Copying or deep-copying returns the same object; pickling keeps the spec and the options, and
@@ -143,22 +143,6 @@ class TransformersModel(ABC):
         self.special_tokens = int(tokenizer.num_special_tokens_to_add(False))
         sample = tokenizer("a")["input_ids"]
         self.appends_end = len(sample) > 1 and sample[-1] == tokenizer.eos_token_id
-
-    def __copy__(self) -> TransformersModel:
-        """Return self: a frozen model is shared."""
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> TransformersModel:
-        """Return self: a frozen model is shared."""
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the spec and the options, not the weights."""
-        return reload_model, (self.spec, self.given)
-
-    def __repr__(self) -> str:
-        """Return the class and the identity."""
-        return f"{type(self).__name__}({self.name!r})"
 
     def encode(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
         """Tokenize texts in one call, nothing truncated or padded."""

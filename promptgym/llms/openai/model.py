@@ -28,11 +28,11 @@ from promptgym.llms.openai.parser import LabelParser
 from promptgym.llms.openai.prices import Meter, Price, Usage
 from promptgym.llms.openai.probe import Abilities, probe
 from promptgym.llms.openai.tokens import counter
-from promptgym.llms.registry import reload_model
+from promptgym.llms.shared import SharedModel
 from promptgym.types import FloatArray, IntArray
 
 
-class OpenAIModel:
+class OpenAIModel(SharedModel):
     """A model at an OpenAI-compatible server.
 
     Calls are synchronous and may come from several threads; requests run side by side on one
@@ -110,22 +110,6 @@ class OpenAIModel:
         if self.options.labels == "generate" and self.options.api != "auto":
             return Abilities(paths[self.options.api], "generate")
         return loop.run(probe(self.spec, self.endpoint.model, self.options, self._asker.try_out))
-
-    def __copy__(self) -> OpenAIModel:
-        """Return self: a frozen model is shared."""
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> OpenAIModel:
-        """Return self: a frozen model is shared."""
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the spec and the options."""
-        return reload_model, (self.spec, self.given)
-
-    def __repr__(self) -> str:
-        """Return the class and the identity."""
-        return f"{type(self).__name__}({self.name!r})"
 
     @property
     def price(self) -> Price:
