@@ -311,7 +311,8 @@ def plot(records: list[dict[str, Any]], path: Path, methods: Methods) -> None:
         if column == 0:
             axes.set_ylabel(f"test accuracy: {name}")
     handles, labels = grid_of[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5))
+    across = min(len(labels), max(1, 3 * len(tasks) // 2))  # as many as fit
+    figure.legend(handles, labels, loc="outside lower center", ncols=across)
     figure.savefig(path, dpi=100)
 
 

@@ -94,10 +94,10 @@ def test_the_suites_of_the_package_are_whole(name: str) -> None:
         cell.experiment.build()
 
 
-@pytest.mark.parametrize("name", ["quick", "tiny"])
+@pytest.mark.parametrize("name", ["quick", "table", "tiny"])
 def test_the_offline_suites_need_no_hub(name: str) -> None:
     suite = load_suite(name)
-    assert {m.spec for m in suite.models} <= set(TINY)
+    assert {m.spec for m in suite.models} <= {*TINY, "table:staff"}
     for task in suite.tasks:
         runs = [c.experiment for c in suite.cells() if c.task == task.name]
         run = next((run for run in runs if run.proposer), runs[0])
@@ -107,6 +107,10 @@ def test_the_offline_suites_need_no_hub(name: str) -> None:
     if name == "tiny":  # the standard one: whatever is registered
         assert len(suite.tasks) >= 3 and len(suite.seeds) >= 5
         assert {m.spec.partition(":")[0] for m in suite.methods} == {*AGENTS, *BASELINES}
+    if name == "table":  # but those that want demonstrations, or prompts of people
+        others = {"random_demonstrations", "mmr_demonstrations", "select"}
+        specs = {m.spec.partition(":")[0] for m in suite.methods}
+        assert specs == {*AGENTS, *BASELINES} - others
 
 
 @pytest.mark.parametrize(
