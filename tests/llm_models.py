@@ -60,6 +60,17 @@ CAUSAL: dict[str, tuple[str, dict[str, Any]]] = {
     "alibi": ("BloomConfig", {"hidden_size": 32, "n_layer": 2, "n_head": 4}),
     "neox": ("GPTNeoXConfig", {**SMALL}),
     "opt": ("OPTConfig", {**SMALL, "ffn_dim": 64, "word_embed_proj_dim": 32}),
+    "bart-decoder": (  # cannot be told positions
+        "BartConfig",
+        {
+            "d_model": 32,
+            "decoder_layers": 2,
+            "decoder_attention_heads": 4,
+            "decoder_ffn_dim": 64,
+            "max_position_embeddings": 96,
+            "is_decoder": True,
+        },
+    ),
     "state-space": ("MambaConfig", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}),
 }
 MASKED: dict[str, tuple[str, dict[str, Any]]] = {

@@ -20,6 +20,7 @@ WRITERS = [
     ("causal", "gpt2"),
     ("causal", "llama"),
     ("causal", "alibi"),
+    ("causal", "bart-decoder"),
     ("seq2seq", "t5"),
     ("seq2seq", "bart"),
 ]
@@ -34,6 +35,7 @@ def test_greedy_generation_is_that_of_transformers(built: Any, kind: str, name: 
     for text, completion in zip(texts, got, strict=True):
         ids = torch.tensor([model.tokenizer(text)["input_ids"]])
         forced = {"forced_bos_token_id": 1, "forced_eos_token_id": None} if name == "bart" else {}
+        ended = {"forced_eos_token_id": None} if name == "bart-decoder" else {}
         skip = ids.shape[1] if kind == "causal" else len(BEGIN[name])
         want = model.model.generate(
             ids,
@@ -42,6 +44,7 @@ def test_greedy_generation_is_that_of_transformers(built: Any, kind: str, name: 
             do_sample=False,
             num_beams=1,
             **forced,
+            **ended,
         )[0, skip:]
         assert completion.text == model.tokenizer.decode(want, skip_special_tokens=True)
         assert completion.tokens <= 8 and completion.error is None

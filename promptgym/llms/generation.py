@@ -177,12 +177,29 @@ def generate_causal(
             reason = f"{reason} (of these tokens {sampling.max_new_tokens} are for the answer)"
         out.append(Completion("", error=reason))
     good = [i for i, completion in enumerate(out) if completion.error is None]
-    lengths = [len(contexts[i]) for i in good]
-    sizes = [n + sampling.max_new_tokens for n in lengths]
-    for batch in pack(lengths, sizes, model.batch_tokens, spare=512):
-        rows = [good[n] for n in batch]
+    for rows in _batches(model, good, contexts, sampling):
         for text in _continue(model, [contexts[i] for i in rows], rows, sampling, draws):
             out[text.row] = Completion(text.text, len(text.tokens))
+    return out
+
+
+def _batches(
+    model: Any, rows: list[int], contexts: Sequence[Sequence[int]], sampling: Sampling
+) -> list[list[int]]:
+    """Return rows in batches; of one length each for a model that cannot be told positions.
+
+    Such a model may count the padding on the left (BART's decoder does).
+    """
+    lengths = [len(contexts[i]) for i in rows]
+    groups = [rows]
+    if not model.engine.takes_positions:
+        groups = [[i for i in rows if len(contexts[i]) == n] for n in sorted(set(lengths))]
+    out = []
+    for group in groups:
+        read = [len(contexts[i]) for i in group]
+        sizes = [n + sampling.max_new_tokens for n in read]
+        packed = pack(read, sizes, model.batch_tokens, spare=512)
+        out += [[group[n] for n in batch] for batch in packed]
     return out
 
 
