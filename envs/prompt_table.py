@@ -13,6 +13,7 @@ from promptgym.envs.factory import parts, rebuilder
 from promptgym.envs.mdp import Action, Observation, PromptMDP, PromptState, padded, scalar
 from promptgym.envs.outcome import Outcome
 from promptgym.envs.shell import PromptEnv
+from promptgym.envs.table_columns import VALUE_LIMIT
 from promptgym.envs.table_vector import TableVectorEnv
 from promptgym.errors import ConfigError
 from promptgym.problem import Problem
@@ -21,7 +22,6 @@ from promptgym.scoring.tabulated import Tabulated, table_of, tabulate
 from promptgym.types import JSON, BoolArray
 
 DEFAULT = "table:staff"
-VALUE_LIMIT = 10.0
 
 
 class PromptTable(PromptMDP):

@@ -8,6 +8,7 @@ import numpy as np
 
 from promptgym.types import JSON, BoolArray, FloatArray, IntArray
 
+VALUE_LIMIT = 10.0  # of `value` in observations
 NOTHING, ILLEGAL = -1, -2  # in place of an action: none yet, or one that was not allowed
 
 

@@ -20,7 +20,7 @@ from promptgym.arguments import checked
 from promptgym.envs.episode import ShellOptions
 from promptgym.envs.mdp import Action, Observation
 from promptgym.envs.shell import STATE_VERSION, check_state, generator
-from promptgym.envs.table_columns import ILLEGAL, NOTHING, Columns
+from promptgym.envs.table_columns import ILLEGAL, NOTHING, VALUE_LIMIT, Columns
 from promptgym.envs.vector_base import Infos, Step, VectorShell
 from promptgym.errors import BudgetExhausted, ConfigError
 from promptgym.prompts import Prompt
@@ -322,7 +322,6 @@ class TableVectorEnv(VectorShell):
 
     def _observe(self, now: Columns) -> Observation:
         """Return new observations of all sub-environments."""
-        from promptgym.envs.prompt_table import VALUE_LIMIT
 
         def known(values: FloatArray) -> npt.NDArray[np.float32]:
             return np.where(now.known, values[now.row], 0.0).astype(np.float32)[:, None]
