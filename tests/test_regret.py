@@ -99,10 +99,14 @@ def test_a_benchmark_on_a_prompt_table_reports_regret(tmp_path: Path) -> None:
         assert (np.diff([row["cumulative"] for row in curve]) >= 0).all()
     findings, _ = read_bench(bench.path)
     ((head, rows),) = optimum_tables(findings).values()
-    assert head == ["method", "t", "failed", "missing"]
-    assert [row[1][:5] for row in rows] == ["0.000", "1.000"]  # weights add up: it climbs
+    assert head == [
+        "least regret", "by 320 queries", "by 640 queries", "by 1,280 queries", "found the optimum"
+    ]  # fmt: skip
+    assert [row[0] for row in rows] == ["empty", "hill_climbing"]
+    assert rows[0][1][:5] == rows[0][3][:5] == f"{lacks('')[0]:.3f}"
+    assert [row[4][:5] for row in rows] == ["0.000", "1.000"]  # weights add up: it climbs
     ((_, chosen),) = regret_tables(findings).values()
     assert chosen[0][1].startswith(f"{lacks('')[0]:.3f}")
     page, text, _ = (f.read_text() for f in write_bench_report(bench.path))
-    assert "Share of seeds that found the optimum" in text
+    assert "Least regret of the prompts asked: t, 1,280 queries" in text
     assert "Regret to the optimum, against queries" in page

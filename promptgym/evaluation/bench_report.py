@@ -10,6 +10,7 @@ import base64
 import csv
 import html
 import io
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -62,8 +63,8 @@ def write_bench_report(path: str | Path) -> list[Path]:
 
     for budget, table in regret_tables(findings).items():
         add(f"Simple regret of the prompt chosen, to the best of the table, {budget}", table)
-    for budget, table in optimum_tables(findings).items():
-        add(f"Share of seeds that found the optimum of the table, {budget}", table)
+    for name_of, table in optimum_tables(findings).items():
+        add(f"Least regret of the prompts asked: {name_of}", table)
     for setting in settings:
         if all(f.test is None for f in setting.findings) and regret_tables(setting.findings):
             continue  # nothing was measured twice: there is a regret, and no test
@@ -97,21 +98,30 @@ def regret_tables(findings: Sequence[Finding]) -> dict[str, Table]:
 
 
 def optimum_tables(findings: Sequence[Finding]) -> dict[str, Table]:
-    """Return, for each budget, how many seeds of every method asked the best prompt of a table."""
+    """Return, for each prompt table and budget, how near to the optimum each method came.
+
+    The least regret of the prompts asked, by shares of the queries, and the share of seeds that
+    asked the best prompt; means over seeds and intervals. A dash is a method that had no prompt by
+    then in every seed.
+    """
     own = [f for f in findings if f.lacking]
-    tables = {f.cell["task"] for f in own}
-    among = [f for f in findings if f.cell["task"] in tables]
-    return {
-        budget: _by_task([f for f in among if f.budget == budget], _found)
-        for budget in dict.fromkeys(f.budget for f in own)
-    }
-
-
-def _found(finding: Finding) -> float | None:
-    """Return 1 if a run asked the best prompt of its table, 0 if not, None if there is none."""
-    if not finding.lacking:
-        return None
-    return float(finding.lacking[-1]["simple"] == 0.0)
+    tables: dict[str, Table] = {}
+    for task, budget in dict.fromkeys((f.cell["task"], f.budget) for f in own):
+        runs = [f for f in own if (f.cell["task"], f.budget) == (task, budget)]
+        cap = runs[0].cell["budget"].get("queries")
+        ends = [cap * share for share in (*SHARES, 1.0)] if cap else [math.inf]
+        rows = []
+        for method in dict.fromkeys(f.cell["method"] for f in runs):
+            curves = [f for f in runs if f.cell["method"] == method]
+            cells = [method]
+            for end in ends:
+                known = [r for f in curves if (r := f.regret_at(end)) is not None]
+                cells.append(_shown(_mean(known)) if len(known) == len(curves) else "-")
+            found = [float(f.regret_at(math.inf) == 0) for f in curves]
+            rows.append([*cells, _shown(_mean(found))])
+        head = [f"by {end:,.0f} queries" if cap else "at the end" for end in ends]
+        tables[f"{task}, {budget}"] = ["least regret", *head, "found the optimum"], rows
+    return tables
 
 
 def _by_task(findings: Sequence[Finding], value: Callable[[Finding], float | None]) -> Table:

@@ -57,6 +57,11 @@ class Finding:
         known: list[float | None] = [r["test"] for r in self.curve if r["queries"] <= queries]
         return known[-1] if known else None
 
+    def regret_at(self, queries: float) -> float | None:
+        """Return the least regret of what was asked when so many queries were spent."""
+        known: list[float | None] = [r["simple"] for r in self.lacking if r["queries"] <= queries]
+        return known[-1] if known else None
+
     @property
     def regret(self) -> float | None:
         """Return what the prompt lacks to the best there is; None where that is not known."""
