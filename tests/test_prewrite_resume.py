@@ -1,4 +1,4 @@
-"""PRewrite resumes exactly with drafts that are scored."""
+"""PRewrite resumes exactly: drafts that are scored, rewrites that several updates share."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ def problem(**options: Any) -> Problem:
     "options",
     [
         {"memory": False, "errors": 1, "meta_prompt": "<rewrite> {prompt} {errors} <instruction>"},
+        {"trainer": {"num_iterations": 2}},
+        {"trainer": {"steps_per_generation": 2}, "algorithm": "rloo"},
+        {"trainer": {"steps_per_generation": 3}, "micro_batch": 4, "steps": 5},
     ],
 )
 def test_a_run_stopped_anywhere_resumes_exactly(tmp_path: Path, options: dict[str, Any]) -> None:
