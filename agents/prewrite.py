@@ -247,7 +247,7 @@ class PRewrite(RewriterAgent):
 
     def _try_update(self) -> None:
         """Train the embedded rewriter once by TRL's configuration; nothing of it is kept."""
-        short = {**QUIETLY, "max_completion_length": 2, "use_vllm": False}
+        short = {**QUIETLY, "max_completion_length": 2, "use_vllm": False, "log_completions": False}
         with tempfile.TemporaryDirectory() as nowhere:
             args = self._arguments(**short, output_dir=nowhere, save_strategy="no")
             rows = [{"prompt": REWRITE_TEMPLATE.format(prompt="be brief")}]
