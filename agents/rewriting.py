@@ -190,6 +190,7 @@ class RewriterAgent(Agent):
 
     @starts.setter
     def starts(self, rows: list[JSON]) -> None:
+        """Take them back."""
         self.episodes.starts = {
             Question(Prompt.of(row["prompt"]), mistakes=self.config.errors): Outcome.from_json(
                 row["outcome"]
