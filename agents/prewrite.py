@@ -23,6 +23,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from functools import partial
+from math import gcd
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -221,7 +222,12 @@ class PRewrite(RewriterAgent):
         if c.algorithm == "grpo":
             arguments["loss_type"] = "grpo"  # the mean over a rewrite's tokens, then over rewrites
         with named(f"prewrite: {kind.__name__}: trainer", c.trainer):
-            return kind(**{**arguments, **c.trainer, **changes})
+            args = kind(**{**arguments, **c.trainer, **changes})
+        # What several updates share is not in a checkpoint: one is due where new rewrites are.
+        shared = args.steps_per_generation * args.num_iterations
+        updates = shared // gcd(shared, args.gradient_accumulation_steps)
+        args.save_steps = -(-c.checkpoint_every // updates) * updates
+        return args
 
     def _trainer(self, args: Any, writer: Writer, lora: JSON | None = None, **data: Any) -> Any:
         """Return TRL's trainer, of a writer on what `single_turn` gives."""
@@ -241,7 +247,7 @@ class PRewrite(RewriterAgent):
 
     def _try_update(self) -> None:
         """Train the embedded rewriter once by TRL's configuration; nothing of it is kept."""
-        short = {**QUIETLY, "max_completion_length": 2, "use_vllm": False}
+        short = {**QUIETLY, "max_completion_length": 2, "use_vllm": False, "log_completions": False}
         with tempfile.TemporaryDirectory() as nowhere:
             args = self._arguments(**short, output_dir=nowhere, save_strategy="no")
             rows = [{"prompt": REWRITE_TEMPLATE.format(prompt="be brief")}]
@@ -273,7 +279,7 @@ class _Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untyp
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
         """Pass an update's numbers on; the summary at the end is none."""
-        if state.is_world_process_zero and logs and "reward" in logs:
+        if state.is_world_process_zero and logs and "loss" in logs:
             self.updated(logs)
 
     def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:

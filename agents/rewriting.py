@@ -23,7 +23,7 @@ from promptgym.agents.rewriter_config import RewriterConfig
 from promptgym.agents.trial import try_lora, try_trainer
 from promptgym.agents.writer import Writer, default_meta_prompt, quiet, rewriter_place
 from promptgym.envs.episode import Transition
-from promptgym.envs.outcome import Outcome, Question, ask
+from promptgym.envs.outcome import Outcome, Question
 from promptgym.envs.prompt_rewrite import MISTAKES, PromptRewrite, make
 from promptgym.envs.text import clean
 from promptgym.errors import BudgetExhausted, ConfigError, PromptGymError
@@ -44,6 +44,7 @@ class RewriterAgent(Agent):
     """
 
     config: RewriterConfig
+    carried: ClassVar[tuple[str, ...]] = (*Agent.carried, "starts")
 
     title: ClassVar[str]
     """What tables call its prompts: TITLE-I and TITLE-S."""
@@ -173,15 +174,28 @@ class RewriterAgent(Agent):
         self._named = {}
         mdp = self.episodes.mdp
         assert isinstance(mdp, PromptRewrite)
-        outcome = Outcome()
-        if c.errors:
-            question = Question(problem.initial_prompt, mistakes=c.errors)
-            outcome = on_main(lambda _: ask(self.watched, [question])[0], [])
-        draft = mdp.state_of(problem.initial_prompt)
+        draft = problem.initial_prompt
+        begun = on_main(lambda _: self.episodes.begin([0], [draft])[0].observe(), [])
         self._about = {
-            "text": mdp.observe(draft, outcome)["text"],
-            "draft": problem.initial_prompt.to_json(),
+            "text": str(begun["text"]),
+            "draft": draft.to_json(),
             "characters": "".join(sorted(mdp.characters)),
+        }
+
+    @property
+    def starts(self) -> list[JSON]:
+        """Drafts that were scored, each with what is known of it; part of a checkpoint."""
+        rows = self.episodes.starts.items()
+        return [{"prompt": q.prompt.to_json(), "outcome": o.to_json()} for q, o in rows]
+
+    @starts.setter
+    def starts(self, rows: list[JSON]) -> None:
+        """Take them back."""
+        self.episodes.starts = {
+            Question(Prompt.of(row["prompt"]), mistakes=self.config.errors): Outcome.from_json(
+                row["outcome"]
+            )
+            for row in rows
         }
 
     def _take_in(

@@ -26,6 +26,7 @@ SMALL: dict[str, Any] = {"rounds": 2, "group": 6, "drafts": 2, "max_tokens": 6, 
 # Words that the embedded rewriter writes, and what they are worth to the transparent model.
 WORDS = {"sentiment": 0.8, "exact": 0.6, "give": 0.6, "say": 0.5, "writer": 0.5, "the": -0.5}
 DRAFT = "what is the opinion of the author ?"
+ERRORS = {"errors": 1, "meta_prompt": "<rewrite> {prompt} {errors} <instruction>"}
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
 
 
@@ -186,6 +187,7 @@ def test_the_policys_rewrites_become_the_drafts_where_they_are_paid_more() -> No
         {},
         {"lora": LORA, "rejected": "past", "memory": False},
         {"next_drafts": "rewrites"},
+        {"next_drafts": "rewrites", "memory": False, **ERRORS},
         {"loss": "kto"},
     ],
 )

@@ -305,7 +305,7 @@ def test_options_that_cannot_work_are_refused() -> None:
         PRewrite().predict(-1)
 
 
-def test_options_reach_the_trainer_and_win() -> None:
+def test_options_reach_the_trainer_and_win(capsys: pytest.CaptureFixture[str]) -> None:
     agent = PRewrite("chat", trainer={"use_vllm": True, "vllm_mode": "colocate", "beta": 0.5})
     agent._seed = 7
     args = agent._arguments()
@@ -314,6 +314,8 @@ def test_options_reach_the_trainer_and_win() -> None:
     assert args.per_device_train_batch_size * args.gradient_accumulation_steps == 32
     still = {"learning_rate": 0.0, "kl": 0.0, "steps": 1000, "temperature": 1.0}
     assert PRESETS["frozen"] == replace(PRewriteConfig(), **still)
+    PRewrite(**SMALL, trainer={"log_completions": True}).check(problem())
+    assert capsys.readouterr().out == "", "the trial shows no rewrites"
 
 
 def test_guards_are_counted_by_hand() -> None:

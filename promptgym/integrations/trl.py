@@ -49,6 +49,7 @@ class TextEpisodes:
         mdp: the environment's MDP.
         spent: whether the budget was reached; the same on all processes.
         transitions: what the completions of the latest step led to (on the main process).
+        starts: what was asked about drafts, and what came of it; no draft is asked twice.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class TextEpisodes:
         self.rows, self.seed, self.chat = rows, seed, chat
         self.spent = False
         self.transitions: list[Transition] = []
-        self._starts: dict[Question, Outcome] = {}
+        self.starts: dict[Question, Outcome] = {}
 
     def single_turn(self) -> JSON:
         """Return the arguments of a trainer that trains on one completion an episode.
@@ -153,7 +154,7 @@ class TextEpisodes:
             episode.begin(episode.draw_start(seeding.np_random(seed)[0], start))
             for episode, seed, start in zip(episodes, seeds, starts, strict=True)
         ]
-        known = self._starts
+        known = self.starts
         new = list(dict.fromkeys(q for q in questions if q is not None and q not in known))
         known.update(zip(new, ask(self.problem, new), strict=True))
         for episode, question in zip(episodes, questions, strict=True):
