@@ -120,6 +120,12 @@ def test_settings_that_mean_nothing_are_refused(name: str) -> None:
             proposing(name, **wrong)
 
 
+def test_ape_refuses_to_keep_all_of_a_round() -> None:
+    for wrong in ({"subsets": 1, "per_subset": 1}, {"keep": 0.99}):
+        with pytest.raises(ConfigError, match=r"ape: .* leaves none to vary"):
+            method("ape", **wrong)
+
+
 # -- best of N -----------------------------------------------------------------
 
 
