@@ -191,7 +191,7 @@ class _Reader:
         if count > 1:
             raise self.refuse(key, f"{name!r} stands twice; give each a name of its own")
 
-    def blame(self, key: str, check: Any, *args: Any, **options: Any) -> Any:
+    def blame(self, key: str, check: Any, /, *args: Any, **options: Any) -> Any:
         """Return what a check returns; name file and key in what it raises."""
         try:
             return check(*args, **options)
@@ -207,7 +207,8 @@ def check_task(spec: str, options: JSON) -> None:
     """
     named = ALIASES.get(spec.lower(), spec.lower()) in DEFINITIONS and "data_dir" not in options
     if named or spec.startswith("hub:"):
-        check_arguments("load_task", hints(load_task), options, TaskError)
+        known = {name: kind for name, kind in hints(load_task).items() if name != "name_or_path"}
+        check_arguments("load_task", known, options, TaskError)
     else:
         load_task(spec, **options)
 
