@@ -139,6 +139,11 @@ def test_the_offline_suites_need_no_hub(name: str) -> None:
             '{task = "sst2", options = {name_or_path = "x"}}',
             r"tasks\[1\]: load_task has no argument 'name_or_path'",
         ),
+        (
+            'name = "rl"',
+            f'name = "{"ä" * 120}"',
+            "cells: 'author.tiny.ää.*has 2.. bytes, and a folder",
+        ),
         (":repaired", ":mended", r"methods\[1\]: .*mended"),
         ('methods = ["manual", ', 'methods = [["manual"], ', r"methods\[0\]: expected a table"),
         ('reward = "accuracy"', 'reward = "acuracy"', "reward: .*acuracy"),

@@ -67,6 +67,8 @@ _KEYS: dict[str, Any] = {
     "proposer": str | dict[str, Any],
     "split_by_seed": bool,
 }
+LONGEST = 250
+"""Bytes of a cell's name: file systems take 255, and `.txt` goes behind it."""
 _NEEDED = ("budgets", "tasks", "methods")
 
 
@@ -110,7 +112,7 @@ class _Reader:
             proposer=proposer,
             **{k: raw[k] for k in ("reward", "split_by_seed", "description") if k in raw},
         )
-        self.distinct("cells", [cell.name for cell in suite.cells()])
+        self.folders([cell.name for cell in suite.cells()])
         return suite
 
     def refuse(self, key: str, what: str) -> ConfigError:
@@ -184,6 +186,17 @@ class _Reader:
                 raise self.refuse(f"budgets[{i}]", "names no cap, so that searches would not end")
             out.append(caps)
         return tuple(out)
+
+    def folders(self, names: list[str]) -> None:
+        """Refuse names of cells that cannot be folders of their own."""
+        self.distinct("cells", names)
+        longest = max(names, key=lambda name: len(name.encode()))
+        if (size := len(longest.encode())) > LONGEST:
+            raise self.refuse(
+                "cells",
+                f"{longest[:60] + '...'!r} has {size} bytes, and a folder's name at most "
+                f"{LONGEST}; give its parts shorter names (name = ...)",
+            )
 
     def distinct(self, key: str, names: list[str]) -> None:
         """Refuse a name that stands twice."""
