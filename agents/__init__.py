@@ -45,7 +45,7 @@ def optimizer_class(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def make_optimizer(name: str, **options: Any) -> Optimizer:
+def make_optimizer(name: str, /, **options: Any) -> Optimizer:
     """Build an agent or a baseline.
 
     Args:

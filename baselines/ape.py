@@ -29,6 +29,7 @@ from promptgym.baselines.proposals import (
     worth,
 )
 from promptgym.envs.text import fill
+from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Example
 from promptgym.ranges import COUNT, Range, check_ranges
@@ -83,12 +84,21 @@ class APE(ProposingMethod):
         counts = ("subsets", "cases", "per_subset")
         between = Range(0, 1, above=True, below=True)
         check_ranges(self.name, self, {COUNT: counts, between: ("keep",)})
+        if self.kept >= (size := self.subsets * self.per_subset):
+            raise ConfigError(
+                f"{self.name}: keep={self.keep} of the {size} candidates of a round are "
+                f"{self.kept}, which leaves none to vary; keep a smaller share, or guess more"
+            )
+
+    @property
+    def kept(self) -> int:
+        """Return how many candidates of a round are kept."""
+        return ceil(self.keep * (self.subsets * self.per_subset))
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Guess once, then vary the best, round after round."""
         start = problem.initial_prompt
-        size = self.subsets * self.per_subset
-        best = ceil(self.keep * size)
+        size, best = self.subsets * self.per_subset, self.kept
         answer: Answer = yield [start]
         pool = {start: float(worth(answer)[0])}
         requests = self._guesses(problem, rng)

@@ -61,7 +61,8 @@ class PE2(ProposingMethod):
         expand: new prompts asked of each, each from other mistakes.
         batch: mistakes shown at a time.
         step_size: words that may change; None says nothing about it.
-        history: earlier prompts of the same line, with their scores, that are shown (momentum).
+        history: earlier prompts of the same line, with their scores, that are shown (momentum);
+            those of which every call failed are not.
     """
 
     name: ClassVar[str] = "pe2"
@@ -102,7 +103,8 @@ class PE2(ProposingMethod):
             parents = [p for p in best_of(values, self.beam) for _ in range(self.expand)]
             requests = []
             for parent in parents:
-                earlier = [(p, scores[p]) for p in lines[parent][-self.history :] if self.history]
+                known = [(p, scores[p]) for p in lines[parent] if not np.isnan(scores[p])]
+                earlier = known[-self.history :] if self.history else []
                 requests.append(self._request(problem, rng, parent, wrong[parent], earlier))
             texts = yield from self.write(problem, rng, requests)
             asked = []

@@ -82,11 +82,14 @@ def checked(error: type[PromptGymError]) -> Callable[[Callable[P, T]], Callable[
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
             known = hints(function)
-            given = {**dict(zip(known, args[own:], strict=False)), **kwargs}
+            placed = dict(zip(known, args[own:], strict=False))
+            given = {**placed, **kwargs}
             if takes_any(function):
                 given = {name: value for name, value in given.items() if name in known}
             who = function.__qualname__.removesuffix(".__init__")
             check_arguments(who, known, given, error)
+            for name in placed.keys() & kwargs.keys():  # of options that somebody passes on
+                raise error(f"{who}: {name} is {placed[name]!r} already; leave out {name!r}")
             return function(*args, **kwargs)
 
         return call

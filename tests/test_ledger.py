@@ -27,6 +27,7 @@ def test_a_budget_is_a_number_a_dict_or_nothing() -> None:
         (0, "queries takes a positive whole number or None, got 0"),
         ({"seconds": -1}, "seconds takes a positive number or None, got -1"),
         ({"seconds": math.nan}, "seconds takes a positive number or None, got nan"),
+        ({"seconds": math.inf}, "seconds takes a positive number or None, got inf"),
         ({"queries": "5"}, "queries takes a positive whole number or None, got '5'"),
         (1.5, "queries takes a positive whole number or None, got 1.5"),
         (True, "queries takes a positive whole number or None, got True"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from promptgym import make_problem
 from promptgym.agents import make_optimizer
 from promptgym.baselines import BASELINES
 from promptgym.errors import ConfigError
+from promptgym.llms import LabelLogprobs
+from promptgym.problem import Problem
 from promptgym.runs import ListSink
 from promptgym.search.result import Result
-from promptgym.testing import RuleProposer, TransparentModel
+from promptgym.testing import RuleProposer, TransparentModel, transparent_task
 
 BY_OPTION: dict[str, dict[str, Any]] = {
     "evoprompt_ga": {"operators": "proposer"},
@@ -115,6 +118,12 @@ def test_settings_that_mean_nothing_are_refused(name: str) -> None:
     for wrong in ({"temperature": -1.0}, {"max_tokens": 0}):
         with pytest.raises(ConfigError, match=f"{name}: {next(iter(wrong))}"):
             proposing(name, **wrong)
+
+
+def test_ape_refuses_to_keep_all_of_a_round() -> None:
+    for wrong in ({"subsets": 1, "per_subset": 1}, {"keep": 0.99}):
+        with pytest.raises(ConfigError, match=r"ape: .* leaves none to vary"):
+            method("ape", **wrong)
 
 
 # -- best of N -----------------------------------------------------------------
@@ -307,6 +316,25 @@ def test_pe2_expands_the_best_of_all_and_leads_through_their_mistakes() -> None:
             assert prompts == [p for p in best for _ in range(4)]
     assert "It was before" not in rounds[0]["texts"][0]
     assert any("It was before, oldest first:\nalpha (score" in t for t in rounds[1]["texts"])
+
+
+def test_pe2_tells_no_score_of_an_earlier_prompt_that_failed() -> None:
+    class RefusesTheStart(TransparentModel):
+        def label_logprobs(self, texts: Sequence[str], labels: Sequence[str]) -> LabelLogprobs:
+            found = super().label_logprobs(texts, labels)
+            failed = [i for i, text in enumerate(texts) if text.endswith(" one two")]
+            found.logprobs[failed] = np.nan
+            return LabelLogprobs(found.logprobs, found.tokens, dict.fromkeys(failed, "refused: no"))
+
+    proposer, sink = rule_proposer(), ListSink()
+    problem = Problem(
+        transparent_task(), RefusesTheStart(), budget=8000, proposer=proposer, events=sink
+    )
+    result = method("pe2", history=3).optimize(problem, seed=0)
+    last = events(sink, "proposals")[-1]["texts"]
+    assert result.best.dev is not None and len(last) == 16
+    assert any("(score" in text for text in last)
+    assert not any("one two (score" in text for text in last)
 
 
 def test_pe2_climbs_an_additive_problem() -> None:

@@ -85,6 +85,8 @@ class Experiment:
                 type.
         """
         preset = {} if self.preset is None else {"preset": self.preset}
+        if twice := preset.keys() & self.options.keys():
+            raise ConfigError(f"{self.method}: {min(twice)} is given twice; leave one of them out")
         return make_optimizer(self.method, **preset, **self.options)
 
     def load(self) -> tuple[Task, LanguageModel]:

@@ -67,6 +67,8 @@ _KEYS: dict[str, Any] = {
     "proposer": str | dict[str, Any],
     "split_by_seed": bool,
 }
+LONGEST = 250
+"""Bytes of a cell's name: file systems take 255, and `.txt` goes behind it."""
 _NEEDED = ("budgets", "tasks", "methods")
 
 
@@ -110,7 +112,7 @@ class _Reader:
             proposer=proposer,
             **{k: raw[k] for k in ("reward", "split_by_seed", "description") if k in raw},
         )
-        self.distinct("cells", [cell.name for cell in suite.cells()])
+        self.folders([cell.name for cell in suite.cells()])
         return suite
 
     def refuse(self, key: str, what: str) -> ConfigError:
@@ -185,13 +187,24 @@ class _Reader:
             out.append(caps)
         return tuple(out)
 
+    def folders(self, names: list[str]) -> None:
+        """Refuse names of cells that cannot be folders of their own."""
+        self.distinct("cells", names)
+        longest = max(names, key=lambda name: len(name.encode()))
+        if (size := len(longest.encode())) > LONGEST:
+            raise self.refuse(
+                "cells",
+                f"{longest[:60] + '...'!r} has {size} bytes, and a folder's name at most "
+                f"{LONGEST}; give its parts shorter names (name = ...)",
+            )
+
     def distinct(self, key: str, names: list[str]) -> None:
         """Refuse a name that stands twice."""
         name, count = next(iter(Counter(names).most_common(1)), ("", 0))
         if count > 1:
             raise self.refuse(key, f"{name!r} stands twice; give each a name of its own")
 
-    def blame(self, key: str, check: Any, *args: Any, **options: Any) -> Any:
+    def blame(self, key: str, check: Any, /, *args: Any, **options: Any) -> Any:
         """Return what a check returns; name file and key in what it raises."""
         try:
             return check(*args, **options)
@@ -207,7 +220,8 @@ def check_task(spec: str, options: JSON) -> None:
     """
     named = ALIASES.get(spec.lower(), spec.lower()) in DEFINITIONS and "data_dir" not in options
     if named or spec.startswith("hub:"):
-        check_arguments("load_task", hints(load_task), options, TaskError)
+        known = {name: kind for name, kind in hints(load_task).items() if name != "name_or_path"}
+        check_arguments("load_task", known, options, TaskError)
     else:
         load_task(spec, **options)
 

@@ -31,7 +31,7 @@ def register_loader(scheme: str) -> Callable[[Loader], Loader]:
     return add
 
 
-def load_model(spec: str, **options: Any) -> LanguageModel:
+def load_model(spec: str, /, **options: Any) -> LanguageModel:
     """Return the model a spec names, loaded once per process for equal spec and options.
 
     Args:
@@ -62,6 +62,10 @@ def load_model(spec: str, **options: Any) -> LanguageModel:
 
 def _load(spec: str, options: dict[str, Any]) -> LanguageModel:
     """Load a model anew."""
+    if own := options.keys() & {"name", "spec"}:
+        raise ModelError(
+            f"model {shown(spec)!r} has no option {min(own)!r}: the spec alone names it"
+        )
     if spec in TINY:
         from promptgym.llms.tiny import weights_path
 

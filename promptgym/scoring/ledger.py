@@ -13,6 +13,7 @@ what was really paid, retries and failures included.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import asdict, dataclass, field, fields
@@ -54,7 +55,7 @@ class Budget:
                 (Real, "number") if name in ("seconds", "usd") else (Integral, "whole number")
             )
             number = isinstance(value, kind) and not isinstance(value, bool)
-            if value is not None and not (number and value > 0):
+            if value is not None and not (number and 0 < value < math.inf):
                 raise ConfigError(f"budget: {name} takes a positive {what} or None, got {value!r}")
 
     @classmethod
