@@ -39,9 +39,11 @@ from promptgym.testing import TransparentModel, transparent_task
 from promptgym.types import FloatArray, IntArray
 
 WORDS = ("alpha", "beta", "gamma", "delta", "one", "two", "three", "four", "five", "six")
+VOCABULARY = tuple(f"word{i}" for i in range(1_000))
+"""Enough that no search runs out of new prompts, though all are worth the same."""
 METHODS: dict[str, dict[str, int]] = {
     "random_tokens": {},
-    "genetic": {},
+    "genetic": {"iterations": 0, "patience": 0},
     "protegi": {"rounds": 1_000_000},
 }
 """What `--driver` runs: searches that only the budget ends."""
@@ -130,11 +132,21 @@ def search(name: str, task: Task, budget: int, folder: Path | None, seed: int) -
         seed: of the search.
     """
     events = None if folder is None else EventLog(folder / "events.jsonl")
-    problem = Problem(task, Instant(), budget=budget, events=events, proposer=Instant())
+    problem = Problem(
+        task,
+        Instant(),
+        budget=budget,
+        events=events,
+        proposer=Instant(),
+        vocabulary=VOCABULARY,
+    )
     method = make_optimizer(name, **METHODS[name])
     start = time.process_time()
     result = method.optimize(problem, seed, checkpoint_dir=folder)
-    return (time.process_time() - start) / result.spent["queries"] * 1e6
+    seconds, queries = time.process_time() - start, result.spent["queries"]
+    if queries < 0.7 * budget:
+        raise SystemExit(f"{name} ended after {queries:,} of {budget:,} queries: no such search")
+    return seconds / queries * 1e6
 
 
 def driver_rows(task: Task, rounds: int) -> Iterator[list[str]]:

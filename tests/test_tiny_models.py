@@ -12,6 +12,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
+from promptgym import load_model
+from promptgym.errors import ModelError
 from promptgym.llms.tiny import INDUCE_TEMPLATE, MODELS, REWRITE_TEMPLATE, weights_path
 from promptgym.llms.tiny.batches import collate
 from promptgym.llms.tiny.documents import Document, Recipe, write_document
@@ -255,3 +257,9 @@ def test_every_option_of_training_is_described(
     described = re.findall(r"--(\w+)(?: [A-Z]+| \{\S+\})?+ (?=[a-zA-Z])", shown)
     names = ["help", "out", "resume", "seed", "steps", "stage", "device", "threads", "init"]
     assert [name for name in names if name not in described] == []
+
+
+@pytest.mark.parametrize("name", ["name", "spec"])
+def test_an_option_that_would_name_the_model_again_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match=f"model 'tiny' has no option '{name}'"):
+        load_model("tiny", **{name: "other"})
