@@ -23,7 +23,7 @@ from promptgym.cli import main
 from promptgym.errors import ConfigError
 from promptgym.evaluation import evaluate
 from promptgym.evaluation.bench import BenchFolder, run_bench
-from promptgym.evaluation.bench_cell import Failure, Job, attempt
+from promptgym.evaluation.bench_cell import Failure, Job, attempt, run_cell
 from promptgym.evaluation.bench_view import Board, LiveView, PlainView
 from promptgym.evaluation.suite import Cell, Suite
 from promptgym.evaluation.suite_file import load_suite
@@ -279,6 +279,31 @@ def test_a_suite_may_grow_but_no_cell_may_change(whole: tuple[Path, str], tmp_pa
         ConfigError, match=r"cell author\.tiny.* was begun .* task_options.sizes.test was 40, is 50"
     ):
         BenchFolder.resume(whole[0], other)
+
+
+def test_what_was_begun_stays_in_the_suite(whole: tuple[Path, str], tmp_path: Path) -> None:
+    fewer = suite_of(tmp_path, SUITE.replace(', "hill_climbing"', ""))
+    with pytest.raises(
+        ConfigError, match=r"hill_climbing.* was begun and is no cell of this suite"
+    ):
+        BenchFolder.resume(whole[0], fewer)
+
+
+def test_cells_that_met_other_data_are_not_mixed(tmp_path: Path) -> None:
+    data = tmp_path / "mine.csv"
+    rows = [f"a film {i},{'good' if i % 2 else 'bad'}" for i in range(40)]
+    data.write_text("\n".join(["text,label", *rows]))
+    suite = suite_of(
+        tmp_path,
+        f'budgets = [900]\nseeds = 2\nmodels = ["tiny"]\ntasks = ["{data}"]\nmethods = ["empty"]',
+    )
+    bench = BenchFolder.create(tmp_path / "out", suite)
+    first, second = suite.cells()
+    run_cell(bench.job(first))
+    data.write_text("\n".join(["text,label", *rows[2:], "a book,good", "a song,bad"]))
+    with pytest.raises(ConfigError, match=r"is not what cell .*s0 met: .*two data sets are not"):
+        run_cell(bench.job(second))
+    assert not bench.folder(second).exists()
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:

@@ -349,3 +349,13 @@ def test_a_damaged_journal_is_named_with_its_line(tmp_path: Path) -> None:
     line = len(path.read_text().splitlines()) - 1
     with pytest.raises(ConfigError, match=f"{FILE}, line {line}: not a JSON object"):
         Script(batches=(("alpha",),)).optimize(make(), checkpoint_dir=tmp_path, resume=True)
+
+
+def test_a_choice_without_dev_is_said() -> None:
+    """Only a cap on queries has a part set aside for dev."""
+    sink = ListSink()
+    method = Script(batches=(("alpha",), ("beta",), ("gamma",)))
+    result = method.optimize(make({"tokens": 170}, events=sink), seed=0)
+    assert result.best.dev is None
+    said = [e["message"] for e in sink.events if e["kind"] == "warning"]
+    assert any("left nothing for dev" in message for message in said)

@@ -89,7 +89,8 @@ class BenchFolder:
         path = Path(path)
         try:
             found = json.loads((path / BENCH).read_text(encoding="utf-8"))
-            return cls(path, found["suite"], found["promptgym"], found["cells"])
+            cells = [{"name": cell["name"], **cell} for cell in found["cells"]]
+            return cls(path, found["suite"], found["promptgym"], cells)
         except (FileNotFoundError, NotADirectoryError):
             raise ConfigError(f"{path} holds no benchmark: there is no {BENCH} in it") from None
         except (ValueError, KeyError, TypeError) as error:
@@ -97,12 +98,13 @@ class BenchFolder:
 
     @classmethod
     def resume(cls, path: str | Path, suite: Suite) -> BenchFolder:
-        """Open a benchmark to go on with it; the suite may have grown, but no cell changed.
+        """Open a benchmark to go on with it; the suite may have grown, but no cell changed or gone.
 
         Raises:
             ConfigError: for results of another version of promptgym, or a cell that was begun with
                 another configuration, naming what differs.
         """
+        path = Path(path)
         bench = cls.open(path)
         if bench.version != __version__:
             raise ConfigError(
@@ -119,6 +121,14 @@ class BenchFolder:
                         f"cell {cell.name} of {path} was begun with another suite: "
                         f"{'; '.join(found)}; change the suite back, or give another --out"
                     )
+        kept = {cell.name for cell in suite.cells()}
+        begun = [c["name"] for c in bench.cells if (path / CELLS / c["name"] / CONFIG).exists()]
+        if lost := [name for name in begun if name not in kept]:
+            raise ConfigError(
+                f"cell {lost[0]} of {path} was begun and is no cell of this suite, nor are "
+                f"{len(lost) - 1} others; a suite may grow: put back what was taken out, or give "
+                "another --out"
+            )
         return cls._written(bench.path, suite)
 
     @classmethod

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from promptgym.errors import ConfigError
 from promptgym.evaluation.evaluate import evaluate
 from promptgym.evaluation.experiment import Experiment, run_experiment
 from promptgym.evaluation.regret import is_prompt_table, regrets, table_curve
 from promptgym.llms import forget_models
-from promptgym.runs.events import read_events
-from promptgym.runs.folder import CONFIG, EVENTS, write_json
+from promptgym.runs.events import plain, read_events
+from promptgym.runs.folder import CONFIG, EVENTS, RunFolder, differences, write_json
 from promptgym.types import JSON
 
+DATA = ("task", "task_options", "model", "model_options")
+"""What names data and model in the configuration of a cell."""
 ANYTIME = "anytime.json"
 """The last file that a cell writes: with it, the cell is finished."""
 REGRET = "regret.json"
@@ -74,6 +77,7 @@ def run_cell(job: Job) -> None:
     torch.set_num_threads(1)
     forget_models()
     experiment = Experiment.of(job.config)
+    check_data(job, experiment)
     begun = (job.folder / CONFIG).exists()
     if job.folder.exists() and not begun:  # killed while it wrote its very first file
         shutil.rmtree(job.folder)
@@ -84,6 +88,28 @@ def run_cell(job: Job) -> None:
             events = read_events(job.folder / EVENTS)
             write_json(job.folder / REGRET, table_curve(events, problem))
         write_json(job.folder / ANYTIME, anytime(experiment, record))
+
+
+def check_data(job: Job, experiment: Experiment) -> None:
+    """Refuse data, or a model, other than what a cell before met under the same name.
+
+    Raises:
+        ConfigError: naming that cell and what differs.
+    """
+    met = plain(experiment.config(*experiment.load()))["identity"]
+    for folder in sorted(job.folder.parent.glob("*")):
+        if folder == job.folder or not (folder / CONFIG).exists():
+            continue
+        config = RunFolder.open(folder).config
+        if any(config[name] != plain(job.config[name]) for name in DATA):
+            continue
+        if found := differences(config["identity"], met):
+            raise ConfigError(
+                f"{experiment.task} with {experiment.model} is not what cell {folder.name} met: "
+                f"{'; '.join(found)} here; results on two data sets are not mixed: bring the old "
+                "one back, or give another --out"
+            )
+        return
 
 
 def anytime(experiment: Experiment, record: JSON) -> list[JSON]:

@@ -48,7 +48,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
             f"{', '.join(known)}"
         )
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML ({error})") from None
     file = path.name if path in known.values() else str(path)

@@ -151,6 +151,13 @@ class Selection:
                 "on dev is smaller than one pass over the training split "
                 f"({len(self.problem.task.train)} queries)"
             )
+        if best.dev is None and self.problem.task.dev:
+            message = (
+                "the budget left nothing for dev: the prompt was chosen by its training reward. "
+                "Of a cap on queries a part is set aside for dev; of calls, tokens, seconds or "
+                "money none is"
+            )
+            self.problem.events.emit("warning", message=message)
         asked = [self._with_dev(c) for p, c in self.known.items() if p in self.dev]
         asked.sort(key=lambda c: (-(c.dev or 0.0), -c.reward))
         return best, tuple(asked[: self.top]) or (best,)
