@@ -61,6 +61,9 @@ PAIRS, JUDGED = "pairs.jsonl", "judged.jsonl"
 _REWRITTEN = 500_000  # numbers of the samplings that make drafts; rounds count from 0
 Group = tuple[str, Rewrite | None, list[Rewrite]]  # what was asked, the draft, its rewrites
 
+NOT_TRAINED: JSON = {"loss": None, "grad_norm": None, "accuracy": None}
+"""Figures of a round without a single update."""
+
 
 class DPORewriter(RewriterAgent):
     """The DPO rewriter as an agent: `learn`, `predict`, `save`, `load`, `optimize`.
@@ -94,7 +97,9 @@ class DPORewriter(RewriterAgent):
 
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                self.writer.model = get_peft_model(self.writer.model, lora_config(self.config.lora))
+                adapters = lora_config(self.config.lora)
+                with named(f"{self.name}: lora", self.config.lora):
+                    self.writer.model = get_peft_model(self.writer.model, adapters)
         self._seed = seed
         self._start: Writer | None = None
         self._past: list[Group] = []
@@ -240,7 +245,7 @@ class DPORewriter(RewriterAgent):
         """Let TRL train on a round's preferences; return its figures."""
         c, chat = self.config, self.writer.chat
         if not preferences:
-            return {"loss": None, "grad_norm": None, "accuracy": None}
+            return NOT_TRAINED
         data = dataset_of(preferences, chat=chat)
         reference = None
         if loss_named(c.loss).reference and (c.lora is None or c.reference == "start"):
@@ -253,6 +258,8 @@ class DPORewriter(RewriterAgent):
             weights = kto_weights(rows, c.balance) if rows and c.balance is not None else {}
             mine = {name: value for name, value in weights.items() if name not in c.trainer}
             args = self._arguments(output_dir=nowhere, **mine)
+            if args.dataloader_drop_last and len(data) < args.train_batch_size:
+                return NOT_TRAINED  # no whole batch
             trainer = self._trainer(data, args, self.writer, reference)
             trainer.train()
         model = trainer.accelerator.unwrap_model(trainer.model)

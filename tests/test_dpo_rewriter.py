@@ -254,6 +254,12 @@ def test_a_round_without_preferences_is_said() -> None:
     assert any("make no preferences; try a smaller margin" in said for said in warnings)
 
 
+def test_a_round_without_a_whole_batch_trains_nothing() -> None:
+    options = {**SMALL, "rounds": 1, "batch": 10_000, "trainer": {"dataloader_drop_last": True}}
+    agent = DPORewriter(**options).learn(problem())
+    assert agent.preferences and [row["loss"] for row in agent.log] == [None]
+
+
 def test_a_saved_policy_writes_the_same(tmp_path: Path) -> None:
     agent = DPORewriter(**SMALL).learn(problem(), seed=0)
     agent.save(tmp_path)
