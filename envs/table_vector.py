@@ -82,25 +82,12 @@ class TableVectorEnv(VectorShell):
 
     # -- Gymnasium --------------------------------------------------------------------------------
 
-    def reset(
-        self,
-        *,
-        seed: int | Sequence[int | None] | None = None,
-        options: dict[str, Any] | None = None,
+    def _restart(
+        self, mask: BoolArray, seeded: BoolArray, options: JSON
     ) -> tuple[Observation, Infos]:
-        """Begin episodes, in all sub-environments or where `options["reset_mask"]` says.
-
-        Args:
-            seed: sub-environment i gets `seed + i`, or the i-th of a list; None goes on.
-            options: `{"prompt": ...}` as for `PromptEnv`, `{"reset_mask": BoolArray (N,)}`.
-
-        Raises:
-            ConfigError: for another option, or seeds or a mask of another length.
-        """
-        mask, _, options = self._chosen(seed, options)
+        """Begin episodes."""
         self._begin(mask, self._starts(mask, options.get("prompt")))
         self._enter(mask, *self._charge(mask))
-        self._done[mask] = False
         return self._observe(self._now), self._infos(self._now, mask)
 
     def step(self, actions: Action) -> Step:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from gymnasium.error import ResetNeeded
@@ -70,22 +69,10 @@ class PromptVectorEnv(VectorShell):
         )
         self.episodes = [Episode(mdp, self.options) for _ in range(num_envs)]
 
-    def reset(
-        self,
-        *,
-        seed: int | Sequence[int | None] | None = None,
-        options: dict[str, Any] | None = None,
+    def _restart(
+        self, mask: BoolArray, seeded: BoolArray, options: JSON
     ) -> tuple[Observation, Infos]:
-        """Begin episodes, in all sub-environments or where `options["reset_mask"]` says.
-
-        Args:
-            seed: sub-environment i gets `seed + i`, or the i-th of a list; None goes on.
-            options: `{"prompt": ...}` as for `PromptEnv`, `{"reset_mask": BoolArray (N,)}`.
-
-        Raises:
-            ConfigError: for another option, or seeds or a mask of another length.
-        """
-        mask, seeded, options = self._chosen(seed, options)
+        """Begin episodes, scored in one call."""
         for i in np.flatnonzero(seeded).tolist():
             self.episodes[i] = Episode(self.mdp, self.options)
         chosen = np.flatnonzero(mask).tolist()
@@ -95,7 +82,6 @@ class PromptVectorEnv(VectorShell):
         for i, (observation, info) in self._enter(starts).items():
             observations[i] = observation
             infos = self._add_info(infos, info, i)
-        self._done[chosen] = False
         self._show()
         return self._batch(observations), infos
 

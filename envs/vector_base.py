@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
@@ -103,14 +104,17 @@ class VectorShell(VectorEnv[Observation, Action, Any]):
             raise ConfigError(f"reset_mask must have shape ({self.num_envs},), got {mask.shape}")
         return mask
 
-    def _chosen(
-        self, seed: int | Sequence[int | None] | None, options: dict[str, Any] | None
-    ) -> tuple[BoolArray, BoolArray, JSON]:
-        """Seed what `reset` is to seed.
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observation, Infos]:
+        """Begin episodes, in all sub-environments or where `options["reset_mask"]` says.
 
-        Returns:
-            Which sub-environments are reset, which of those anew from a seed, both shape (N,), and
-            the options left.
+        Args:
+            seed: sub-environment i gets `seed + i`, or the i-th of a list; None goes on.
+            options: `{"prompt": ...}` as for `PromptEnv`, `{"reset_mask": BoolArray (N,)}`.
 
         Raises:
             ConfigError: for another option, or seeds or a mask of another length.
@@ -121,7 +125,21 @@ class VectorShell(VectorEnv[Observation, Action, Any]):
         seeded = mask & np.array([s is not None for s in seeds])
         for i in np.flatnonzero(seeded).tolist():
             self._rngs[i] = seeding.np_random(seeds[i])[0]
-        return mask, seeded, options
+        out = self._restart(mask, seeded, options)
+        self._done[mask] = False
+        return out
+
+    @abstractmethod
+    def _restart(
+        self, mask: BoolArray, seeded: BoolArray, options: JSON
+    ) -> tuple[Observation, Infos]:
+        """Begin episodes; return all observations, and infos of those that began.
+
+        Args:
+            mask: where, shape (N,).
+            seeded: where everything starts anew, what earlier episodes left included.
+            options: of `reset`, but for its mask.
+        """
 
     def _rng_states(self) -> list[JSON]:
         """Return the state of every random generator."""

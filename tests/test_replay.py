@@ -21,7 +21,8 @@ from promptgym.evaluation.experiment import Experiment, run_experiment
 from promptgym.llms import LanguageModel, Sampling
 from promptgym.problem import make_problem
 from promptgym.prompts import Prompt
-from promptgym.tasks.measured import PREFIX, SEPARATOR
+from promptgym.tasks.measured import PREFIX
+from promptgym.tasks.parts import SEPARATOR
 
 ROW = {"task": "t", "model": "m", "prompt": "p", "score": 0.5}
 

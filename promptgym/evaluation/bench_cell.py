@@ -15,8 +15,10 @@ from promptgym.evaluation.evaluate import evaluate
 from promptgym.evaluation.experiment import Experiment, run_experiment
 from promptgym.evaluation.regret import is_prompt_table, regrets, table_curve
 from promptgym.llms import forget_models
+from promptgym.problem import Problem
 from promptgym.runs.events import plain, read_events
 from promptgym.runs.folder import CONFIG, EVENTS, RunFolder, differences, write_json
+from promptgym.tasks import Task
 from promptgym.types import JSON
 
 DATA = ("task", "task_options", "model", "model_options")
@@ -83,11 +85,12 @@ def run_cell(job: Job) -> None:
         shutil.rmtree(job.folder)
     record = run_experiment(experiment, job.folder, resume=begun, report=False)
     if not (job.folder / ANYTIME).exists():
-        problem = experiment.problem(*experiment.load(), cache=False)
-        if is_prompt_table(problem.model):
+        task, model = experiment.load()
+        problem = experiment.problem(task, model, cache=False)
+        if is_prompt_table(model):
             events = read_events(job.folder / EVENTS)
             write_json(job.folder / REGRET, table_curve(events, problem))
-        write_json(job.folder / ANYTIME, anytime(experiment, record))
+        write_json(job.folder / ANYTIME, anytime(task, problem, record["history"]))
 
 
 def check_data(job: Job, experiment: Experiment) -> None:
@@ -112,25 +115,29 @@ def check_data(job: Job, experiment: Experiment) -> None:
         return
 
 
-def anytime(experiment: Experiment, record: JSON) -> list[JSON]:
+def anytime(task: Task, problem: Problem, history: list[JSON]) -> list[JSON]:
     """Return the anytime curve of a run: queries, dev and test metric of each incumbent.
 
     Test is asked after the run, at no cost to its budget; it is None for a task without. Where the
     best prompt is known, each row has its `regret`, too.
+
+    Args:
+        task: with its test split open.
+        problem: of the run.
+        history: its incumbents.
     """
-    task, model = experiment.load()
-    history = record["history"]
     distinct = {str(row["prompt"]): row["prompt"] for row in history}
     test: dict[str, float | None] = dict.fromkeys(distinct)
     if task.test and distinct:
-        template = experiment.template
-        scored = evaluate(list(distinct.values()), task, model, template=template, cache=False)
+        scored = evaluate(
+            [*distinct.values()], task, problem.model, template=problem.template, cache=False
+        )
         test = dict(zip(distinct, (row["value"] for row in scored.rows()), strict=True))
     rows = [
         {"queries": row["queries"], "dev": row["dev"], "test": test[str(row["prompt"])]}
         for row in history
     ]
-    lacking = regrets([*distinct.values()], task, experiment.problem(task, model, cache=False))
+    lacking = regrets([*distinct.values()], task, problem)
     if lacking is not None:
         of = dict(zip(distinct, lacking, strict=True))
         for row, was in zip(rows, history, strict=True):

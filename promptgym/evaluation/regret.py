@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 
@@ -92,6 +93,7 @@ def is_prompt_table(model: LanguageModel) -> bool:
     return isinstance(model, TableModel)
 
 
+@lru_cache(maxsize=1)  # of the run that is looked at
 def _lacks(problem: Problem) -> FloatArray:
     """Return what every prompt of a table lacks to the optimum, shape (P,)."""
     worth = tabulate(problem.task, problem.model, problem.reward)

@@ -37,6 +37,7 @@ class TableLandscape:
         peaks: which prompts no single edit of `PromptTable-v0` makes better, shape (P,).
         climbed: regret of where steepest ascent ends, from every prompt, shape (P,).
         steps: edits that it makes, shape (P,).
+        rounding: by how much log-odds may differ from the model's own, nats.
         random: prompts drawn -> expected regret of the best of them.
     """
 
@@ -54,6 +55,7 @@ class TableLandscape:
     peaks: BoolArray
     climbed: FloatArray
     steps: IntArray
+    rounding: float
     random: dict[int, float]
 
     @property
@@ -81,7 +83,8 @@ class TableLandscape:
         from_empty = "the optimum" if self.climbed[0] <= 0 else f"a regret of {self.climbed[0]:.3f}"
         lines = [
             f"{self.table}: {self.size:,} prompts of up to {self.slots} of {self.words} words, "
-            f"{self.queries} queries each; reward {self.reward}",
+            f"{self.queries} queries each; reward {self.reward}; log-odds rounded by up to "
+            f"{self.rounding:.3f} nats",
             "",
             f"empty prompt {self.empty:.3f}, optimum {self.optimum:.3f} (metric on train)",
             *(f"  {score:.3f}  regret {regret:.3f}  {text!r}" for text, score, regret in self.best),
@@ -146,6 +149,7 @@ def table_landscape(problem: Problem) -> TableLandscape:
         peaks=upward == np.arange(len(table)),
         climbed=regret[end],
         steps=steps,
+        rounding=table.step / 2,
         random={n: best_of_random(regret, n) for n in BUDGETS if n <= len(table)},
     )
 

@@ -25,14 +25,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from promptgym.errors import ModelError, TaskError
 from promptgym.llms.base import Completion, Kind, LabelLogprobs, LanguageModel, Sampling
 from promptgym.llms.recorded import RecordedModel, is_recording
 from promptgym.llms.shared import SharedModel
-from promptgym.tasks.measured import PREFIX, SEPARATOR, MeasuredTable
+from promptgym.tasks.measured import PREFIX, MeasuredTable
 from promptgym.tasks.measured_files import data_path, read_measured
+from promptgym.tasks.parts import count_words, parts_of
 from promptgym.types import FloatArray, IntArray
 
 
@@ -105,7 +104,7 @@ class MeasuredModel(SharedModel):
 
     def count_tokens(self, texts: Sequence[str]) -> IntArray:
         """Return the number of words of every text, shape (N,)."""
-        return np.array([len(t.replace(SEPARATOR, " ").split()) for t in texts], dtype=np.int64)
+        return count_words(texts)
 
     def generate(self, texts: Sequence[str], sampling: Sampling) -> list[Completion]:
         """Answer every text with its score; sampling plays no part.
@@ -117,8 +116,8 @@ class MeasuredModel(SharedModel):
 
     def _answer(self, text: str) -> Completion:
         """Look one text up."""
-        parts = text.split(SEPARATOR)
-        if len(parts) != 3:
+        parts = parts_of(text)
+        if parts is None:
             raise self._refuse(f"laid out by its own template, and was asked {text[:60]!r}")
         found = self.table.find(*parts)
         if isinstance(found, str):

@@ -17,7 +17,8 @@ import numpy as np
 from promptgym.errors import ModelError, TaskError
 from promptgym.llms.base import Completion, Kind, LabelLogprobs, Sampling
 from promptgym.llms.shared import SharedModel
-from promptgym.tasks.prompt_table import SEPARATOR, PromptTable, find_table, logprobs
+from promptgym.tasks.parts import count_words, parts_of
+from promptgym.tasks.prompt_table import PromptTable, find_table, logprobs
 from promptgym.types import FloatArray, IntArray
 
 REMEMBERED = 100_000  # prompts whose row is kept
@@ -60,19 +61,20 @@ class TableModel(SharedModel):
         columns = np.zeros(len(texts), dtype=np.int64)
         failures: dict[int, str] = {}
         for i, text in enumerate(texts):
-            rows[i], column = self._place(text)
+            rows[i], given = self._place(text)
+            column = self.table.column(given)
             if column is None:
-                failures[i] = f"refused: {text.split(SEPARATOR)[2]!r} is no input of {self.spec}"
+                failures[i] = f"refused: {given!r} is no input of {self.spec}"
             else:
                 columns[i] = column
         found = logprobs(self.table.log_odds(rows, columns))
         found[list(failures)] = np.nan
         return LabelLogprobs(found, self.count_tokens(texts), failures)
 
-    def _place(self, text: str) -> tuple[int, int | None]:
-        """Return row and column of a text; no column for an input that was not recorded."""
-        parts = text.split(SEPARATOR)
-        if len(parts) != 3:
+    def _place(self, text: str) -> tuple[int, str]:
+        """Return the row of a text's prompt, and its input."""
+        parts = parts_of(text)
+        if parts is None:
             raise self._refuse(f"on texts laid out by its own task, and was asked {text[:60]!r}")
         system, prompt, given = parts
         if system:
@@ -82,7 +84,7 @@ class TableModel(SharedModel):
             if len(self._rows) >= REMEMBERED:
                 self._rows.clear()
             row = self._rows[prompt] = self.table.row(prompt)
-        return row, self.table.column(given)
+        return row, given
 
     def loglikelihood(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
         """Raise ModelError: nothing is known of likelihoods."""
@@ -94,7 +96,7 @@ class TableModel(SharedModel):
 
     def count_tokens(self, texts: Sequence[str]) -> IntArray:
         """Return the number of words of every text, shape (N,)."""
-        return np.array([len(t.replace(SEPARATOR, " ").split()) for t in texts], dtype=np.int64)
+        return count_words(texts)
 
     def _refuse(self, what: str) -> ModelError:
         """Say that a table cannot do what is asked."""

@@ -120,7 +120,7 @@ class Scorer:
         self._asker.charge_money(self.ledger)  # nothing yet: refuses a cap that cannot be kept
         setting = Setting.of(model, template, words, task.verbalizers, sampling)
         self.shelf = None if store is None else Shelf(store, setting)
-        self._paid = _payments(task)
+        self._paid = payments(task)
         self._flights = Flights() if store is None else Flights.shared(store.url, setting.key)
         self._lengths: dict[str, int] = {}
 
@@ -384,7 +384,7 @@ def _check_numbers(batch_size: int, cache_pairs: int, max_failures: float) -> No
         raise ConfigError(f"max_failures is a share from 0 to 1, got {max_failures}")
 
 
-def _payments(task: Task) -> FloatArray | None:
+def payments(task: Task) -> FloatArray | None:
     """Return what predicting label i pays when label j is right, (L, L); None for generation."""
     if task.labels is None:
         return None

@@ -9,7 +9,9 @@ import numpy as np
 
 from promptgym.errors import ConfigError
 from promptgym.llms import LanguageModel
+from promptgym.llms.table import TableModel
 from promptgym.prompts import Prompt
+from promptgym.scoring.scorer import payments
 from promptgym.scoring.scores import OK, Scores
 from promptgym.tasks import Task
 from promptgym.tasks.prompt_table import PromptTable, logprobs
@@ -41,13 +43,12 @@ def table_of(model: LanguageModel) -> PromptTable:
     Raises:
         ConfigError: it answers from none.
     """
-    table = getattr(model, "table", None)
-    if not isinstance(table, PromptTable):
+    if not isinstance(model, TableModel):
         raise ConfigError(
             f"model {model.name!r} is no prompt table, of which every prompt's score is known; "
             "give task and model as 'table:NAME'"
         )
-    return table
+    return model.table
 
 
 def tabulate(
@@ -71,8 +72,8 @@ def tabulate(
     examples = table.splits[split]
     if labels != table.labels:
         raise ConfigError(f"task {task.name!r} is not the one that {model.name!r} brings")
-    pay = task.metric.per_example
-    paid = np.array([[pay(got, want) for want in labels] for got in labels])
+    paid = payments(task)
+    assert paid is not None
     targets = np.array(task.target_index(examples), dtype=np.int64)
     columns, score, rewards = table.columns(split), [], []
     for first in range(0, len(table), CHUNK):

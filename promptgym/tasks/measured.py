@@ -1,7 +1,7 @@
 """Measured tables: scores that real models reached, as a task that runs without any model.
 
 A table knows what prompts scored, not what a model said, so two things stand where a model and a
-metric stand elsewhere. The task lays out its texts by `MEASURED`, from which system text, prompt
+metric stand elsewhere. The task lays out its texts by `PARTS`, from which system text, prompt
 and input can be read back; and its metric, `measured`, pays the score that was measured. Between
 them, `promptgym.llms.replay` answers each text with the table's score, written as
 `measured 0.862`. So a table is scored by the same `Scorer`, under the same budget, caches,
@@ -24,16 +24,14 @@ from pathlib import Path
 import numpy as np
 
 from promptgym.errors import TaskError
-from promptgym.prompts import Prompt, Template
+from promptgym.prompts import Prompt
 from promptgym.tasks.assemble import Plan, divide
 from promptgym.tasks.metrics import Metric
+from promptgym.tasks.parts import PARTS
 from promptgym.tasks.rows import Sourced
 from promptgym.tasks.task import Task
 from promptgym.types import FloatArray
 
-SEPARATOR = "␞"
-"""Between the parts of a text; no text of a table may hold it."""
-MEASURED = Template(f"{{system}}{SEPARATOR}{{prompt}}{SEPARATOR}{{input}}")
 PREFIX = "measured "
 
 
@@ -140,7 +138,7 @@ def measured_task(
     task = Task(
         name=f"{table.task}/{table.model}",
         description=f"Choose a prompt by what {table.model} was measured to score on {table.task}.",
-        template=MEASURED,
+        template=PARTS,
         metric=Metric("measured", measured),
         manual_prompts=table.prompts,
         stop=(),

@@ -18,7 +18,8 @@ import numpy as np
 from promptgym.errors import TaskError
 from promptgym.prompts import Example, Prompt
 from promptgym.tasks.files import read_table
-from promptgym.tasks.measured import SEPARATOR, MeasuredTable, digest_of
+from promptgym.tasks.measured import MeasuredTable, digest_of
+from promptgym.tasks.parts import SEPARATOR
 from promptgym.tasks.rows import Row, Sourced, Table
 from promptgym.tasks.splits import SPLITS
 from promptgym.types import FloatArray

@@ -27,16 +27,14 @@ import numpy as np
 import numpy.typing as npt
 
 from promptgym.errors import TaskError
-from promptgym.prompts import Example, Prompt, Template
+from promptgym.prompts import Example, Prompt
 from promptgym.tasks.metrics import get_metric
+from promptgym.tasks.parts import PARTS, SEPARATOR
 from promptgym.tasks.splits import SPLITS
 from promptgym.tasks.task import Task
 from promptgym.types import JSON, FloatArray, IntArray
 
 SCHEME = "table:"
-SEPARATOR = "␞"
-"""Between the parts of a text; no input may hold it."""
-TABLE = Template(f"{{system}}{SEPARATOR}{{prompt}}{SEPARATOR}{{input}}")
 FORMAT = 1
 MOST_ROWS = 2_000_000
 
@@ -293,7 +291,7 @@ def table_task(table: PromptTable) -> Task:
     return Task(
         name=f"{SCHEME}{table.name}",
         description=str(table.about.get("description", "")),
-        template=TABLE,
+        template=PARTS,
         metric=get_metric("accuracy"),
         labels=table.labels,
         verbalizers={label: label for label in table.labels},
