@@ -176,6 +176,8 @@ def _read(path: Path, _: Any) -> PromptTable:
         if table.digest != head["digest"]:
             raise TaskError(f"{path}: the content is not what was written; get the file again")
         return table
+    except TaskError:
+        raise
     except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise TaskError(f"{path}: not a prompt table, or a damaged one ({error!r})") from None
 
