@@ -35,13 +35,14 @@ from promptgym.search.records import (
     request_key,
     scores_from_json,
     scores_to_json,
+    subset_of,
 )
 from promptgym.tasks import split_hash
 from promptgym.types import JSON
 
 FILE = "journal.jsonl"
 PAID = "paid.json"
-VERSION = 4
+VERSION = 5
 
 
 class Journal:
@@ -181,7 +182,8 @@ class JournaledProblem(Problem):
         with self._endings():
             scores = super().score(prompts, examples, split=split)
         row = scores_to_json(scores, self.ledger.snapshot())
-        self.journal.append({**row, "kept": kept_by(self.model) != before})
+        asked = {"split": split, "subset": subset_of(scores.examples, self.examples(split))}
+        self.journal.append({**asked, **row, "kept": kept_by(self.model) != before})
         return scores
 
     def _replay(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from promptgym.errors import ConfigError
 from promptgym.llms import Sampling
 from promptgym.problem import Problem
 from promptgym.prompts import Example, Prompt
@@ -84,6 +85,23 @@ def proposals_to_json(asked: str, found: Proposals, spent: JSON) -> JSON:
         "failures": list(map(list, found.failures.items())),
         "spent": spent,
     }
+
+
+def subset_of(examples: Sequence[Example], split: Sequence[Example]) -> list[int] | None:
+    """Return where some examples stand in their split; None if they are all of it, in its order.
+
+    Raises:
+        ConfigError: if one is not in the split.
+    """
+    if tuple(examples) == tuple(split):
+        return None
+    places = {example.key: place for place, example in enumerate(split)}
+    try:
+        return [places[example.key] for example in examples]
+    except KeyError:
+        raise ConfigError(
+            "an example was asked about that is not in its split; name the split it is from"
+        ) from None
 
 
 def request_key(texts: Sequence[str], sampling: Sampling, tag: str | None) -> str:
