@@ -37,8 +37,9 @@ FLOORS = {
     "agents": 5,
     "baselines": 5,
     "evaluation": 6,
-    "cli": 7,
-    "testing": 8,  # the kit for people who build on the house may use every room
+    "leaderboard": 7,
+    "cli": 8,
+    "testing": 9,  # the kit for people who build on the house may use every room
 }
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -1,0 +1,1 @@
+"""Submissions, their check, and the static site that shows those that passed."""
