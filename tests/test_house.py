@@ -256,7 +256,7 @@ def test_the_rules_are_found_broken_where_they_are(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     files = read_tree(tmp_path)
-    assert crossings(files) == ["promptgym.tasks.c (1) -> promptgym.cli (7)"]
+    assert crossings(files) == ["promptgym.tasks.c (1) -> promptgym.cli (8)"]
     assert circles({f.module: f.eager for f in files.values()}) == [
         ["promptgym.agents.d", "promptgym.agents.e"]
     ]

@@ -1,8 +1,8 @@
 """`Entry`: one method on one suite as the leaderboard shows it, every number recomputed.
 
 What one run looks like on its way: a cell of a benchmark (its journal) becomes lines of a
-submission's log (`packing`), these are read back and recomputed (`check`) into a `Run`, and the runs
-of a submission make an `Entry`, of which `site` draws pages.
+submission's log (`packing`), these are read back and recomputed (`check`) into a `Run`, and the
+runs of a submission make an `Entry`, of which `site` draws pages.
 """
 
 from __future__ import annotations
@@ -126,6 +126,6 @@ class Entry:
 
     @cached_property
     def board(self) -> tuple[str, str, str, str]:
-        """Return what only methods of the same are compared within: suite, version, budget, models."""
+        """Return suite, version, budget and models: only within one board are methods compared."""
         caps = ", ".join(f"{value:,} {kind}" for kind, value in self.budget.items())
         return self.suite, self.version, caps, ", ".join(self.models)
