@@ -29,7 +29,7 @@ from promptgym.leaderboard.files import (
     read_manifest,
 )
 from promptgym.leaderboard.leaks import leaks
-from promptgym.leaderboard.probes import probe
+from promptgym.leaderboard.probes import check_robustness, probe
 from promptgym.leaderboard.recount import Asked, Recount
 from promptgym.leaderboard.rescore import disagreements, robustness_differences
 from promptgym.leaderboard.submission import Cell, Manifest
@@ -82,6 +82,7 @@ class _Checking:
         rng: draws them.
         kept: those, with the number of their run.
         final: number of a run -> what the log says of its chosen prompt.
+        transfer: number of a run -> other models that its prompt was asked of.
         problems: that were found.
         rows: of the log so far.
         few: whether a prompt held demonstrations.
@@ -93,6 +94,7 @@ class _Checking:
     rng: np.random.Generator
     kept: list[tuple[int, Asked]] = field(default_factory=list)
     final: dict[int, list[Asked]] = field(default_factory=dict)
+    transfer: dict[int, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     rows: int = 0
     seen: int = 0
@@ -254,6 +256,10 @@ def _run(doing: _Checking, number: int, cell: Cell, rows: Iterator[JSON]) -> Run
         try:
             run = recount.finish(_regrets(recount, task, problem))
             doing.queries += run.queries
+            if run.robustness is not None:
+                doing.transfer[number] = check_robustness(
+                    run.robustness, Prompt.of(run.prompt), task
+                )
         except PromptGymError as error:
             why = f"{cell.title}: {error}"
     found = [] if why is None else [why]
@@ -305,17 +311,11 @@ def _ask_again(doing: _Checking, runs: Sequence[Run]) -> Iterator[str]:
             yield f"{what}: {text}"
     probed = [n for n, run in enumerate(runs) if run.robustness is not None]
     for number in doing.rng.permutation(probed)[:PROBED].tolist():
-        yield from _probe_again(doing, runs[number], cells[number])
-
-
-def _probe_again(doing: _Checking, run: Run, cell: Cell) -> Iterator[str]:
-    """Measure the robustness of a chosen prompt again."""
-    said: JSON = run.robustness or {}
-    transfer = [name.partition("@")[0] for name in said.get("transfer") or {}]
-    task, problem = doing.shelf.problem(cell)
-    found = probe(Prompt.of(run.prompt), task, problem, transfer) or {}
-    for text in robustness_differences(said, found):
-        yield f"{cell.title}: robustness: {text}"
+        run, cell = runs[number], cells[number]
+        task, problem = doing.shelf.problem(cell)
+        found = probe(Prompt.of(run.prompt), task, problem, doing.transfer[number])
+        for text in robustness_differences(run.robustness or {}, found or {}):
+            yield f"{cell.title}: robustness: {text}"
 
 
 def _entry(doing: _Checking, suite: str, runs: tuple[Run, ...]) -> Entry:

@@ -13,7 +13,6 @@ The log of a submission has these rows, run after run, of each run in the order 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import lzma
 import re
@@ -30,7 +29,7 @@ from promptgym.evaluation.bench_cell import ANYTIME
 from promptgym.evaluation.evaluate import evaluate
 from promptgym.evaluation.experiment import Experiment
 from promptgym.leaderboard import outcomes, submission
-from promptgym.leaderboard.files import LOG, MANIFEST
+from promptgym.leaderboard.files import LOG, MANIFEST, log_digest
 from promptgym.leaderboard.probes import probe
 from promptgym.leaderboard.tracks import track_of
 from promptgym.problem import Problem
@@ -73,6 +72,16 @@ class Loaded:
     robust: bool = True
     transfer: Sequence[str] = ()
     _known: dict[str, tuple[Task, Problem]] = field(default_factory=dict)
+    _probed: dict[tuple[int, Prompt], JSON | None] = field(default_factory=dict)
+
+    def probe(self, prompt: Prompt, task: Task, problem: Problem) -> JSON | None:
+        """Return how a prompt fares when it is perturbed, asked once; None if not wanted."""
+        if not self.robust:
+            return None
+        key = id(problem), prompt
+        if key not in self._probed:
+            self._probed[key] = probe(prompt, task, problem, self.transfer)
+        return self._probed[key]
 
     def problem(self, experiment: Experiment) -> tuple[Task, Problem]:
         """Return the task of a run with its test split open, and its problem without a budget."""
@@ -112,6 +121,8 @@ def pack_bench(
             version, or fewer seeds than a submission needs.
     """
     bench = BenchFolder.open(path)
+    if not bench.environment:
+        raise ConfigError(f"{path} does not say what it was made with; promptgym bench --resume it")
     known = {m["name"]: m for m in bench.suite["methods"]}
     if unknown := [name for name in methods if name not in known]:
         raise ConfigError(f"{path} has no method {unknown[0]!r}; it has {', '.join(known)}")
@@ -150,14 +161,13 @@ def _pack(bench: BenchFolder, method: JSON, out: Path, about: About, loaded: Loa
     folder = out / folder_name(method["name"])
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{LOG}.part"
-    count, digest = 0, hashlib.sha256()
+    count = 0
     with lzma.open(part, "wb", preset=6) as file:
         for number, run in enumerate(runs):
             for row in log_rows(run, loaded):
                 line = json.dumps({"cell": number, **row}, ensure_ascii=False) + "\n"
                 file.write(line.encode())
                 count += 1
-    digest.update(part.read_bytes())
     part.replace(folder / LOG)
     suite = bench.suite
     write_json(
@@ -178,7 +188,7 @@ def _pack(bench: BenchFolder, method: JSON, out: Path, about: About, loaded: Loa
             "command": f"promptgym bench {suite['name']}",
             "environment": bench.environment,
             "cells": [_record(cell, run) for cell, run in zip(cells, runs, strict=True)],
-            "log": {"sha256": digest.hexdigest(), "rows": count},
+            "log": {"sha256": log_digest(folder), "rows": count},
         },
     )
     return folder
@@ -244,8 +254,7 @@ def log_rows(folder: Path, loaded: Loaded) -> Iterator[JSON]:
         asked = [p.to_json() for p in distinct]
         yield {"kind": "held_out", "prompts": asked, "outcomes": outcomes.to_json(found)}
     best = Prompt.of(result["best"]["prompt"])
-    robust = probe(best, task, problem, loaded.transfer) if loaded.robust else None
-    yield {"kind": "robustness", "found": robust}
+    yield {"kind": "robustness", "found": loaded.probe(best, task, problem)}
 
 
 def _row(row: JSON, problem: Problem) -> JSON:
