@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -107,7 +106,8 @@ def run_check(
     count = SAMPLE if sample is None else sample
     done = check_submission(folder, sample=count, seed=seed, allowed=tuple(load))
     if as_json:
-        print_json(asdict(done))
+        names = ("problems", "rows", "queries", "rescored", "seed", "seconds")
+        print_json({"path": str(folder), **{name: getattr(done, name) for name in names}})
     else:
         for problem in done.problems:
             print(problem)

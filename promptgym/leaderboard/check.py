@@ -42,7 +42,7 @@ from promptgym.types import JSON
 
 SAMPLE = 32
 """Prompts that are asked again, beside the chosen ones."""
-PROBED = 1
+PROBED = 2
 """Runs whose robustness is measured again."""
 
 
