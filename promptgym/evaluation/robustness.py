@@ -202,17 +202,17 @@ class _Measured:
 
     def value(self, prompt: Prompt) -> float | None:
         """Return a prompt's metric."""
-        return _finite(self.means[self.row[prompt]])
+        return finite(self.means[self.row[prompt]])
 
     def posix(self, prompts: Sequence[Prompt]) -> float | None:
         """Return the sensitivity index over prompts."""
         some = self.scores.select([self.row[p] for p in prompts])
         if some.label_logprobs is None:
-            return _finite(generated_posix(self.scorer, some))
-        return _finite(label_posix(some, label_lengths(self.scorer.model, self.scorer.words)))
+            return finite(generated_posix(self.scorer, some))
+        return finite(label_posix(some, label_lengths(self.scorer.model, self.scorer.words)))
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """Return a number for JSON, which has no NaN and no infinity."""
     return value if math.isfinite(value) else None
 
