@@ -175,7 +175,7 @@ def template_for(task: Task, model: LanguageModel, template: Template | str | No
 
 
 def drop(value: float | None, original: float | None) -> float | None:
-    """Return PromptBench's performance drop rate (Zhu et al. 2023, section 3.3).
+    """Return PromptBench's performance drop rate (Zhu et al. 2023).
 
     `1 - value / original`; None where one of them is unknown or the original is 0.
     """

@@ -5,8 +5,8 @@ model's own response to x_j,
 
     psi = 1 / (N (N - 1)) * sum_i sum_j 1 / L_j * |log P(y_j | x_i) / P(y_j | x_j)|
 
-where L_j is the number of tokens of y_j (their equations 1 and 2); the index is the mean of psi
-over examples. It is 0 where the answers are as likely under every wording, in nats a token.
+where L_j is the number of tokens of y_j (their equation 1); the index is the mean of psi over
+examples. It is 0 where the answers are as likely under every wording, in nats a token.
 """
 
 from __future__ import annotations
