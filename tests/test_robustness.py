@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,11 @@ def test_posix_by_hand() -> None:
     logp[1, 1] = np.nan
     assert np.isnan(posix(logp, np.array([[2], [1]])))
     assert posix(np.zeros((3, 3, 4)), np.ones((3, 4))) == 0
+    two = np.zeros((2, 2, 2))
+    two[0, 1] = [3.0, np.nan]  # the second example has a likelihood that nobody knows
+    assert posix(two, np.ones((2, 2))) == 1.5
+    two[0, 1, 0] = -np.inf
+    assert np.isinf(posix(two, np.ones((2, 2))))
 
 
 def test_label_lengths_undo_what_a_model_has_divided_by() -> None:
@@ -298,6 +303,46 @@ def test_a_model_without_likelihoods_has_no_posix_of_written_answers() -> None:
 
     [row] = measure(model=Silent(), task=written(transparent_task()))
     assert row["posix"] is None and row["word"]["drop"] is not None
+
+
+def test_a_model_that_only_answers_has_no_posix() -> None:
+    class Answering(Model):
+        def label_logprobs(self, texts: Sequence[str], labels: Sequence[str]) -> LabelLogprobs:
+            found = super().label_logprobs(texts, labels)
+            best = found.logprobs.argmax(axis=1)
+            answers = np.where(np.arange(len(labels)) == best[:, None], 0.0, -np.inf)
+            return LabelLogprobs(answers, found.tokens)
+
+    [row] = measure("one two", Answering(bias=9.0))  # whatever the wording, one answer
+    assert row["posix"] is None and row["value"] == 1
+
+
+def test_what_likelihoods_cost_is_booked() -> None:
+    @dataclass
+    class Usage:
+        known_usd: float = 0.0
+        unpriced: int = 0
+
+    class Paid(Writer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.usage = Usage()
+
+        def generate(self, texts: Sequence[str], sampling: Sampling) -> list[Completion]:
+            self.usage.known_usd += 1.0
+            return super().generate(texts, sampling)
+
+        def loglikelihood(
+            self, contexts: Sequence[str], continuations: Sequence[str]
+        ) -> FloatArray:
+            self.usage.known_usd += 0.25
+            self.usage.unpriced += 1
+            return super().loglikelihood(contexts, continuations)
+
+    model = Paid()
+    rows = measure([GOOD, GOOD], model, task=written(transparent_task()), cache=False)
+    assert rows[0]["spent"]["usd"] == model.usage.known_usd == 1.25  # a prompt twice, asked once
+    assert rows[0]["spent"]["unpriced"] == 1
 
 
 def test_a_lasting_cache_answers_in_the_models_place(tmp_path: Path) -> None:

@@ -149,18 +149,19 @@ def measure_robustness(
     model = the_model(model, **(model_options or {}))
     others = {_name(other): the_model(other) for other in transfer}
     examples = examples_of(task, split)[:limit]
-    plans = [Variants.of(prompt, task, seed=seed, variants=variants) for prompt in prompts]
+    asked = [Prompt.of(prompt) for prompt in prompts]
+    distinct = dict.fromkeys(asked)
+    plans = [Variants.of(prompt, task, seed=seed, variants=variants) for prompt in distinct]
     ledger = Ledger()
     scorer = _scorer(task, model, choose_template(task, model, template), ledger, cache)
     own = _Measured.of(scorer, [p for plan in plans for p in plan.distinct], examples)
-    asked = [plan.prompt for plan in plans]
     elsewhere = {
-        name: _transferred(asked, task, other, template, examples, ledger, cache)
+        name: _transferred([*distinct], task, other, template, examples, ledger, cache)
         for name, other in others.items()
     }
     about: JSON = {"seed": seed, "split": split, "examples": len(examples)}
-    rows = [_row(plan, about, own, elsewhere) for plan in plans]
-    return [{**row, "spent": ledger.snapshot()} for row in rows]
+    rows = {plan.prompt: _row(plan, about, own, elsewhere) for plan in plans}
+    return [{**rows[prompt], "spent": ledger.snapshot()} for prompt in asked]
 
 
 def template_for(task: Task, model: LanguageModel, template: Template | str | None) -> Template:
