@@ -17,7 +17,7 @@ from promptgym.evaluation.perturbations import Cut, check_draws, generator
 from promptgym.prompts import Prompt
 from promptgym.types import JSON
 
-FORMATS = 10  # drawn for a prompt, as in their survey of tasks (section 4.2), its own included
+FORMATS = 10  # of a prompt, its own included
 CASINGS: dict[str, Callable[[str], str]] = {
     "as written": str,
     "title": str.title,

@@ -31,7 +31,7 @@ KINDS = ("character", "word", "sentence", "semantic")
 SHARE = 0.25  # of the words are changed by one variant, at least one
 TRIES = 50  # draws for a variant that is a new one
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
-RANDOM_LENGTH = 10  # letters and digits of CheckList's meaningless string (Zhu et al., section 3.2)
+RANDOM_LENGTH = 10  # letters and digits of CheckList's meaningless string, as in PromptBench
 SPECIAL = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\d*\]|\{[^{}\s]*\}")
 r"""Special tokens and placeholders: `<text>`, `<|user|>`, `[MASK]`, `{label}`."""
 

@@ -149,39 +149,34 @@ def measure_robustness(
     model = the_model(model, **(model_options or {}))
     others = {_name(other): the_model(other) for other in transfer}
     examples = examples_of(task, split)[:limit]
-    plans = [Variants.of(prompt, task, seed=seed, variants=variants) for prompt in prompts]
+    asked = [Prompt.of(prompt) for prompt in prompts]
+    distinct = dict.fromkeys(asked)
+    plans = [Variants.of(prompt, task, seed=seed, variants=variants) for prompt in distinct]
     ledger = Ledger()
     scorer = _scorer(task, model, choose_template(task, model, template), ledger, cache)
-    measured = _Measured.of(scorer, [p for plan in plans for p in plan.distinct], examples)
+    own = _Measured.of(scorer, [p for plan in plans for p in plan.distinct], examples)
     elsewhere = {
-        name: _transferred(plans, task, other, template, examples, ledger, cache)
+        name: _transferred([*distinct], task, other, template, examples, ledger, cache)
         for name, other in others.items()
     }
-    rows = [
-        {
-            "prompt": plan.prompt.to_json(),
-            "seed": seed,
-            "split": split,
-            "examples": len(examples),
-            "value": measured.value(plan.prompt),
-            **{kind: _drops(measured, plan.prompt, plan.perturbed[kind]) for kind in KINDS},
-            "format": _spread(measured, plan.formatted),
-            "posix": measured.posix(plan.same_intent),
-            "transfer": {
-                name: {
-                    **found[plan.prompt],
-                    "drop": drop(found[plan.prompt]["value"], measured.value(plan.prompt)),
-                }
-                for name, found in elsewhere.items()
-            },
-        }
-        for plan in plans
-    ]
-    return [{**row, "spent": ledger.snapshot()} for row in rows]
+    about: JSON = {"seed": seed, "split": split, "examples": len(examples)}
+    rows = {plan.prompt: _row(plan, about, own, elsewhere) for plan in plans}
+    return [{**rows[prompt], "spent": ledger.snapshot()} for prompt in asked]
+
+
+def template_for(task: Task, model: LanguageModel, template: Template | str | None) -> Template:
+    """Return the template given if it is for a model's kind, else the task's own for that kind.
+
+    Raises:
+        TaskError: the task has none for this kind.
+    """
+    chosen = choose_template(task, model, template)
+    fits = chosen.has_mask == (model.kind == "masked")
+    return chosen if fits else choose_template(task, model, None)
 
 
 def drop(value: float | None, original: float | None) -> float | None:
-    """Return PromptBench's performance drop rate (Zhu et al. 2023, section 3.3).
+    """Return PromptBench's performance drop rate (Zhu et al. 2023).
 
     `1 - value / original`; None where one of them is unknown or the original is 0.
     """
@@ -208,17 +203,17 @@ class _Measured:
 
     def value(self, prompt: Prompt) -> float | None:
         """Return a prompt's metric."""
-        return _finite(self.means[self.row[prompt]])
+        return finite(self.means[self.row[prompt]])
 
     def posix(self, prompts: Sequence[Prompt]) -> float | None:
         """Return the sensitivity index over prompts."""
         some = self.scores.select([self.row[p] for p in prompts])
         if some.label_logprobs is None:
-            return _finite(generated_posix(self.scorer, some))
-        return _finite(label_posix(some, label_lengths(self.scorer.model, self.scorer.words)))
+            return finite(generated_posix(self.scorer, some))
+        return finite(label_posix(some, label_lengths(self.scorer.model, self.scorer.words)))
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """Return a number for JSON, which has no NaN and no infinity."""
     return value if math.isfinite(value) else None
 
@@ -236,11 +231,29 @@ def _scorer(
     return Scorer(task, model, template, ledger=ledger, store=store, max_failures=1.0)
 
 
-def _drops(measured: _Measured, prompt: Prompt, variants: Sequence[Prompt]) -> JSON | None:
+def _row(
+    plan: Variants, about: JSON, own: _Measured, elsewhere: Mapping[str, Mapping[Prompt, JSON]]
+) -> JSON:
+    """Return what was found about one prompt."""
+    value = own.value(plan.prompt)
+    transfer = {name: found[plan.prompt] for name, found in elsewhere.items()}
+    return {
+        "prompt": plan.prompt.to_json(),
+        **about,
+        "value": value,
+        **{kind: _drops(own, value, plan.perturbed[kind]) for kind in KINDS},
+        "format": _spread(own, plan.formatted),
+        "posix": own.posix(plan.same_intent),
+        "transfer": {
+            name: {**found, "drop": drop(found["value"], value)} for name, found in transfer.items()
+        },
+    }
+
+
+def _drops(measured: _Measured, original: float | None, variants: Sequence[Prompt]) -> JSON | None:
     """Return what one kind of perturbation does to a prompt."""
     if not variants:
         return None
-    original = measured.value(prompt)
     values = [measured.value(variant) for variant in variants]
     known = [d for value in values if (d := drop(value, original)) is not None]
     return {
@@ -271,7 +284,7 @@ def _spread(measured: _Measured, formatted: Sequence[tuple[Format, Prompt]]) -> 
 
 
 def _transferred(
-    plans: Sequence[Variants],
+    prompts: Sequence[Prompt],
     task: Task,
     model: LanguageModel,
     template: Template | str | None,
@@ -280,14 +293,9 @@ def _transferred(
     cache: CacheSpec,
 ) -> dict[Prompt, JSON]:
     """Return the metric of the prompts on another model; None, with a reason, if it cannot."""
-    prompts = [plan.prompt for plan in plans]
     try:
-        chosen = choose_template(task, model, template)
-        if chosen.has_mask != (model.kind == "masked"):
-            chosen = choose_template(task, model, None)  # the one given is for another kind
-        if task.labels is None and model.kind == "masked":
-            raise ModelError(f"{model.name} is a masked model and does not generate")
-        measured = _Measured.of(_scorer(task, model, chosen, ledger, cache), prompts, examples)
+        chosen = template_for(task, model, template)
+        found = _Measured.of(_scorer(task, model, chosen, ledger, cache), prompts, examples)
     except (ModelError, TaskError) as error:
         return {prompt: {"value": None, "reason": str(error)} for prompt in prompts}
-    return {prompt: {"value": measured.value(prompt)} for prompt in prompts}
+    return {prompt: {"value": found.value(prompt)} for prompt in prompts}

@@ -5,8 +5,8 @@ model's own response to x_j,
 
     psi = 1 / (N (N - 1)) * sum_i sum_j 1 / L_j * |log P(y_j | x_i) / P(y_j | x_j)|
 
-where L_j is the number of tokens of y_j (their equations 1 and 2); the index is the mean of psi
-over examples. It is 0 where the answers are as likely under every wording, in nats a token.
+where L_j is the number of tokens of y_j (their equation 1); the index is the mean of psi over
+examples. It is 0 where the answers are as likely under every wording, in nats a token.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from promptgym.types import FloatArray, IntArray
 def posix(logprobs: FloatArray, lengths: IntArray | FloatArray) -> float:
     """Return the index of N prompts; NaN where no example has two answers.
 
-    An example's psi is over the prompts whose own response to it is known.
+    An example's psi is over the prompts whose own response to it is known. The mean is over the
+    examples of which all likelihoods are known; one of 0 makes it infinite.
 
     Args:
         logprobs: `[i, j, e]` is log P(y_j | x_i) on example e, nats, shape (N, N, E). NaN at
@@ -40,11 +41,14 @@ def posix(logprobs: FloatArray, lengths: IntArray | FloatArray) -> float:
     counts = known.sum(axis=0)
     total = np.where(both, moved, 0.0).sum(axis=(0, 1))
     psi = total[counts > 1] / (counts * (counts - 1))[counts > 1]
+    psi = psi[~np.isnan(psi)]
     return float(psi.mean()) if len(psi) else float("nan")
 
 
 def label_posix(scores: Scores, lengths: Sequence[float]) -> float:
     """Return the index where responses are labels: the likeliest one, as scored already.
+
+    NaN for a model that only answers: its labels score 0 and -inf, which are no likelihoods.
 
     Args:
         scores: of the N prompts.
@@ -52,6 +56,8 @@ def label_posix(scores: Scores, lengths: Sequence[float]) -> float:
     """
     found = scores.label_logprobs
     assert found is not None
+    if np.isneginf(found).any():
+        return float("nan")
     said = np.where(np.isnan(found), -np.inf, found).argmax(axis=2)  # (N, E)
     examples = np.arange(found.shape[1])
     crossed = found[:, examples[None], said]  # (N, N, E): prompt i on the answer of prompt j
@@ -115,6 +121,7 @@ def generated_posix(scorer: Scorer, scores: Scores) -> float:
 def _likelihoods(scorer: Scorer, pairs: list[tuple[str, str]]) -> FloatArray:
     """Return log P(response | text) of every pair, nats, shape (N,)."""
     found = np.full(len(pairs), np.nan)
+    before = _paid(scorer.model)
     for first in range(0, len(pairs), scorer.batch_size):
         batch = pairs[first : first + scorer.batch_size]
         contexts = [text for text, _ in batch]
@@ -123,4 +130,12 @@ def _likelihoods(scorer: Scorer, pairs: list[tuple[str, str]]) -> FloatArray:
         joined = [a + b for a, b in zip(contexts, answers, strict=True)]
         tokens = int(scorer.model.count_tokens(joined).sum())
         scorer.ledger.charge(queries=len(batch), calls=1, tokens=tokens)
+    if before is not None and (after := _paid(scorer.model)) is not None:
+        scorer.ledger.charge(usd=after[0] - before[0], unpriced=after[1] - before[1])
     return found
+
+
+def _paid(model: LanguageModel) -> tuple[float, int] | None:
+    """Return (USD known to be spent, requests of unknown cost) of a model that counts them."""
+    usage = getattr(model, "usage", None)
+    return None if usage is None else (usage.known_usd, usage.unpriced)
