@@ -104,7 +104,7 @@ def test_a_masked_target_is_refused_where_answers_are_written() -> None:
     masked = load_task("author").masked_template
     task = replace(transparent_task(), labels=None, masked_template=masked)
     with pytest.raises(
-        ModelError, match=r"task 'transparent' has no labels .*'tiny-masked@.* is a"
+        ModelError, match=r"'transparent' has no labels .*'tiny-masked@.* is a"
     ):
         make_problem(task, "tiny-masked")
 

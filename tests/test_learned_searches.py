@@ -198,7 +198,7 @@ def test_training_inputs_without_an_ngram_are_refused() -> None:
     train = tuple(Example(text, label) for text, label in zip(texts, LABELS, strict=True))
     problem = Problem(replace(transparent_task(), train=train), TransparentModel(), budget=900)
     assert ngrams(list(texts)) == ()
-    with pytest.raises(ConfigError, match="finds none .* 2 training inputs of task 'transparent'"):
+    with pytest.raises(ConfigError, match=r"finds none .* 2 training inputs of task 'transparent'"):
         make_optimizer("bdpl", candidates="ngrams").optimize(problem)
     assert problem.ledger.queries == 0
 
