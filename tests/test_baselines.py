@@ -103,9 +103,7 @@ def test_a_registered_baseline_runs_on_a_masked_target(name: str) -> None:
 def test_a_masked_target_is_refused_where_answers_are_written() -> None:
     masked = load_task("author").masked_template
     task = replace(transparent_task(), labels=None, masked_template=masked)
-    with pytest.raises(
-        ModelError, match=r"'transparent' has no labels .*'tiny-masked@.* is a"
-    ):
+    with pytest.raises(ModelError, match=r"'transparent' has no labels .*'tiny-masked@.* is a"):
         make_problem(task, "tiny-masked")
 
 
