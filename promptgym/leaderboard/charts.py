@@ -181,7 +181,7 @@ def panel(course: Course, leader: Course | None, end: float, scale: Range, title
         '<path class="band" d="{}"/>{}<path class="mean" d="{}"/></svg>'
     ).format(
         f"{title}: mean and 95 % interval against queries; at the end {course.value[-1]:.3f}",
-        frame.axes(3),
+        frame.axes(4),
         frame.band(course),
         first,
         frame.line(course.queries, course.value),

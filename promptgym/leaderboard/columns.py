@@ -115,7 +115,7 @@ def columns_of(board: Board) -> list[Column]:
 def best_of(board: Board, column: Column) -> float | None:
     """Return the best value of a column of scores; None if all are the same, or it has none."""
     known = [v for row in board.rows if (v := column.value(row)) is not None]
-    if column.group == "cost" or column.key in ("failures", "seeds") or len(set(known)) < 2:
+    if column.group == "cost" or column.key in ("gap", "failures", "seeds") or len(set(known)) < 2:
         return None
     return max(known) if column.better == "high" else min(known)
 

@@ -161,7 +161,7 @@ function boards() {
   if (!tables.length) return;
   const form = document.getElementById("controls");
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("input", () => {
+  const take = () => {
     const values = (name, checked) => [...form.querySelectorAll(`[name=${name}]`)].filter((box) => box.checked === checked).map((box) => box.value);
     if (form.board) state.board = form.board.value;
     state.q = form.find.value;
@@ -169,7 +169,8 @@ function boards() {
     state.shots = values("shots", true)[0];
     state.hide = values("group", false);
     show();
-  });
+  };
+  for (const kind of ["input", "change"]) form.addEventListener(kind, take);
   const narrow = matchMedia("(max-width: 40rem)"), more = document.getElementById("more");
   const fold = () => { more.open = !narrow.matches; };
   narrow.addEventListener("change", fold);
