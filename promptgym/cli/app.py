@@ -15,6 +15,7 @@ from promptgym.cli import (
     evaluate,
     leaderboard,
     report,
+    submit,
     table,
     tasks,
     train,
@@ -49,6 +50,7 @@ app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("report", epilog=report.EXAMPLES)(report.report)
+app.command("submit", epilog=submit.EXAMPLES)(submit.submit)
 app.add_typer(leaderboard.app, name="leaderboard")
 app.command("envs", epilog=envs.EXAMPLES)(envs.envs)
 app.add_typer(tasks.app, name="tasks")

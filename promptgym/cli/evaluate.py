@@ -25,6 +25,7 @@ from promptgym.types import JSON
 EXAMPLES = examples(
     "promptgym evaluate --prompt '' --prompt 'what is the opinion of the author ?' --task author",
     "promptgym evaluate --run runs/random --split test --json",
+    "promptgym evaluate --prompt 'the author , closely' --task author --limit 50 --robustness",
 )
 
 Prompts = Annotated[
@@ -35,6 +36,22 @@ Run = Annotated[
 ]
 Split = Annotated[str, typer.Option(help="test, dev or train.")]
 Limit = Annotated[int | None, typer.Option(help="Only the first so many examples.")]
+Robustness = Annotated[
+    bool,
+    typer.Option(
+        "--robustness", help="Also measure perturbed and reformatted prompts, and sensitivity."
+    ),
+]
+Transfer = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--transfer", metavar="MODEL", help="With --robustness: another model; repeatable."
+    ),
+]
+Variants = Annotated[
+    int | None, typer.Option(help="With --robustness: of each kind of perturbation. [default: 3]")
+]
+Seed = Annotated[int | None, typer.Option(help="With --robustness: of the variants. [default: 0]")]
 
 
 def evaluate(
@@ -52,6 +69,10 @@ def evaluate(
     more_task: o.TaskOptions = None,
     more_model: o.ModelOptions = None,
     cache: o.Cache = None,
+    robustness: Robustness = False,
+    transfer: Transfer = None,
+    variants: Variants = None,
+    seed: Seed = None,
     dry_run: o.DryRun = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -77,7 +98,15 @@ def evaluate(
     if "task" not in setup:
         raise ConfigError("give --task T, or --run DIR to take the run's")
     setup["cache"] = cache
-    (project if dry_run else measure)(asked, setup, split, limit, as_json)
+    drawn = without_none({"transfer": transfer or None, "variants": variants, "seed": seed})
+    if drawn and not robustness:
+        raise ConfigError(f"--{next(iter(drawn))} is about --robustness; give that, too")
+    (project if dry_run else measure)(
+        asked,
+        {**setup, "split": split, "limit": limit},
+        drawn or {} if robustness else None,
+        as_json,
+    )
 
 
 def from_run(folder: Path) -> tuple[JSON, JSON]:
@@ -91,21 +120,32 @@ def from_run(folder: Path) -> tuple[JSON, JSON]:
     return setup, best
 
 
-def measure(
-    asked: list[str | JSON], setup: JSON, split: str, limit: int | None, as_json: bool
-) -> None:
+def measure(asked: list[str | JSON], setup: JSON, drawn: JSON | None, as_json: bool) -> None:
     """Score the prompts and print what came out.
+
+    Args:
+        asked: the prompts.
+        setup: arguments of `evaluate`.
+        drawn: further arguments of `measure_robustness`; None does not measure it.
+        as_json: print JSON instead of tables.
 
     Raises:
         typer.Exit: with status 1, if every evaluation failed.
     """
     from promptgym.evaluation import evaluate as score_prompts
+    from promptgym.evaluation.robustness import measure_robustness
 
-    found = score_prompts(asked, split=split, limit=limit, **setup)
+    robust = None if drawn is None else measure_robustness(asked, **setup, **drawn)
+    found = score_prompts(asked, **setup)
+    result = found.to_json()
+    if robust is not None:
+        result["robustness"] = robust
     if as_json:
-        print_json(found.to_json())
+        print_json(result)
     else:
-        print_scores(found.to_json(), split)
+        print_scores(result, setup["split"])
+        if robust is not None:
+            print_robustness(robust)
     if found.scores.failed.all():
         complain(f"every evaluation failed; the first: {found.scores.failures[0].reason}")
         raise typer.Exit(1)
@@ -132,13 +172,37 @@ def failed_cell(row: JSON) -> str:
     return f"{kinds}" + ("" if counted is None else f"; {counted:.3f} with them")
 
 
-def project(
-    asked: list[str | JSON], setup: JSON, split: str, limit: int | None, as_json: bool
-) -> None:
-    """Print what measuring would cost, without asking the model."""
-    from promptgym.evaluation.projection import project_evaluation
+def print_robustness(rows: list[JSON]) -> None:
+    """Print the table of drops, spreads and sensitivity."""
+    from promptgym.evaluation.robustness import KINDS
 
-    found = project_evaluation(asked, split=split, limit=limit, **setup)
+    def cell(part: JSON | None, key: str) -> str:
+        value = None if part is None else part[key]
+        return "-" if value is None else f"{value:.3f}"
+
+    others = list(rows[0]["transfer"])
+    table = [
+        [
+            *(cell(row[kind], "drop") for kind in KINDS),
+            cell(row["format"], "spread"),
+            cell(row, "posix"),
+            *(cell(row["transfer"][name], "drop") for name in others),
+            prompt_cell(row["prompt"]),
+        ]
+        for row in rows
+    ]
+    headers = [*KINDS, "format", "posix", *others]
+    print("\nrobustness: drops (1 - changed / own), spread over formats, nats a token")
+    print_table([*headers, "prompt"], table, "r" * len(headers))
+
+
+def project(asked: list[str | JSON], setup: JSON, drawn: JSON | None, as_json: bool) -> None:
+    """Print what measuring would cost, without asking the model."""
+    from promptgym.evaluation.projection import added, project_evaluation, project_robustness
+
+    found = project_evaluation(asked, **setup)
+    if drawn is not None:
+        found = added(found, project_robustness(asked, **setup, **drawn))
     if as_json:
         print_json(found)
         return

@@ -20,6 +20,7 @@ from promptgym.errors import ConfigError
 from promptgym.evaluation.bench_cell import ANYTIME, Failure, Job
 from promptgym.evaluation.suite import Cell, Suite
 from promptgym.evaluation.workers import Workers
+from promptgym.runs.environment import describe_environment
 from promptgym.runs.events import plain
 from promptgym.runs.folder import CONFIG, RunFolder, differences, write_json, write_text
 from promptgym.types import JSON
@@ -54,12 +55,14 @@ class BenchFolder:
         suite: as `bench.json` has it.
         version: of promptgym that made it.
         cells: name, task, model, method, start, budget and seed of each.
+        environment: what its last session was made with (`describe_environment`).
     """
 
     path: Path
     suite: JSON
     version: str
     cells: list[JSON]
+    environment: JSON
 
     @classmethod
     def create(cls, path: str | Path, suite: Suite) -> BenchFolder:
@@ -90,7 +93,8 @@ class BenchFolder:
         try:
             found = json.loads((path / BENCH).read_text(encoding="utf-8"))
             cells = [{"name": cell["name"], **cell} for cell in found["cells"]]
-            return cls(path, found["suite"], found["promptgym"], cells)
+            about = found.get("environment", {})
+            return cls(path, found["suite"], found["promptgym"], cells, about)
         except (FileNotFoundError, NotADirectoryError):
             raise ConfigError(f"{path} holds no benchmark: there is no {BENCH} in it") from None
         except (ValueError, KeyError, TypeError) as error:
@@ -136,8 +140,9 @@ class BenchFolder:
         """Write `bench.json`."""
         rows = [{"name": cell.name, **_identity(cell)} for cell in suite.cells()]
         about = {"promptgym": __version__, "suite": suite.to_json(), "cells": rows}
-        write_json(path / BENCH, about)
-        return cls(path, suite.to_json(), __version__, rows)
+        environment = describe_environment()
+        write_json(path / BENCH, {**about, "environment": environment})
+        return cls(path, suite.to_json(), __version__, rows, environment)
 
     def folder(self, cell: Cell) -> Path:
         """Return the run folder of a cell."""

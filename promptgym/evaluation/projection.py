@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from promptgym.errors import ConfigError
+from promptgym.errors import ConfigError, ModelError, TaskError
 from promptgym.evaluation.evaluate import PromptLike, evaluate
 from promptgym.evaluation.experiment import Experiment
+from promptgym.evaluation.robustness import Variants, template_for
 from promptgym.llms import Completion, Kind, LabelLogprobs, LanguageModel, Sampling
-from promptgym.problem import Problem, the_model
-from promptgym.prompts import Prompt
+from promptgym.problem import Problem, the_model, the_task
+from promptgym.prompts import Prompt, Template
 from promptgym.scoring import Budget, Ledger
 from promptgym.scoring.asking import label_cost
 from promptgym.tasks import Task
@@ -153,16 +154,13 @@ def project(experiment: Experiment, seconds: float = 30.0) -> JSON:
         share = problem.ledger.fraction
     search = _counts(problem.ledger, share)
     held_out = _held_out(problem, task, StandIn(model, float("inf")), best, voters)
-    total: JSON = {kind: search[kind] + held_out[kind] for kind in KINDS}
-    money = search["usd"], held_out["usd"]
-    total["usd"] = None if None in money else sum(money)
     return {
         "method": experiment.method,
         "task": task.name,
         "model": model.name,
         "search": search,
         "held_out": held_out,
-        "total": total,
+        "total": added(search, held_out),
         "measured": share,
     }
 
@@ -190,6 +188,58 @@ def project_evaluation(
     ledger.charge(**{kind: spent[kind] for kind in KINDS})
     ledger.charge(usd=stand_in.usage.known_usd, unpriced=stand_in.usage.unpriced)
     return _counts(ledger)
+
+
+def project_robustness(
+    prompts: Sequence[PromptLike],
+    task: str | Path | Task,
+    model: str | LanguageModel,
+    *,
+    seed: int = 0,
+    variants: int = 3,
+    transfer: Sequence[str | LanguageModel] = (),
+    template: Template | str | None = None,
+    task_options: JSON | None = None,
+    model_options: JSON | None = None,
+    **options: Any,
+) -> JSON:
+    """Return what `measure_robustness` would cost: queries, calls, tokens and usd (None: unknown).
+
+    The likelihoods that POSIX asks of a generating task depend on its answers and are not counted;
+    nor is a model of `transfer` that cannot do the task.
+
+    Args:
+        prompts: what would be measured.
+        task: as `measure_robustness` takes it, like everything else.
+        model: see there.
+        seed: see there.
+        variants: see there.
+        transfer: see there.
+        template: see there.
+        task_options: see there.
+        model_options: see there.
+        options: split, limit and cache.
+    """
+    task = the_task(task, **(task_options or {}))
+    plans = [Variants.of(prompt, task, seed=seed, variants=variants) for prompt in prompts]
+    everything = dict.fromkeys(p for plan in plans for p in plan.distinct)
+    own = the_model(model, **(model_options or {}))
+    total = project_evaluation([*everything], task, own, template=template, **options)
+    asked = [*dict.fromkeys(plan.prompt for plan in plans)]
+    for other in map(the_model, transfer):
+        try:
+            chosen = template_for(task, other, template)
+            total = added(total, project_evaluation(asked, task, other, template=chosen, **options))
+        except (ModelError, TaskError):
+            continue
+    return total
+
+
+def added(one: JSON, other: JSON) -> JSON:
+    """Return the sum of two projections."""
+    money = one["usd"], other["usd"]
+    counts: JSON = {kind: one[kind] + other[kind] for kind in KINDS}
+    return {**counts, "usd": None if None in money else sum(money)}
 
 
 def _counts(ledger: Ledger, share: float = 1.0) -> JSON:

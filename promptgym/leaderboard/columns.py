@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from promptgym.leaderboard.standings import PERTURBED, Board, Row
+from promptgym.evaluation.perturbations import KINDS
+from promptgym.leaderboard.standings import Board, Row
 
 Better = Literal["high", "low"]
 DASH = "\u2013"
@@ -64,7 +65,7 @@ FIXED: dict[str, tuple[str, str, str, Better, str]] = {
 ROBUST = {
     **{
         kind: (kind, f"Share of the metric lost when the prompt is perturbed, {kind} level; mean")
-        for kind in PERTURBED
+        for kind in KINDS
     },
     "format": (
         "format spread",
@@ -103,7 +104,7 @@ def columns_of(board: Board) -> list[Column]:
             out.append(Column(key, label, about, group, end, form, _number(key)))
     for key, (label, about) in ROBUST.items():
         if key in known:
-            form = "+.3f" if key in PERTURBED else ".3f"
+            form = "+.3f" if key in KINDS else ".3f"
             out.append(Column(key, label, about, "robustness", "low", form, _number(key)))
     for key in sorted(k for k in known if k.startswith("transfer:")):
         model = key.partition(":")[2]

@@ -15,12 +15,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from promptgym.evaluation import stats
+from promptgym.evaluation.perturbations import KINDS
 from promptgym.leaderboard.entries import Entry, Run
 from promptgym.leaderboard.names import entry_id, file_id
 from promptgym.types import JSON, FloatArray
 
-PERTURBED = ("character", "word", "sentence", "semantic")
-"""Kinds of perturbation of the prompt, in the order of columns."""
 Value = Callable[[Run], float | None]
 
 
@@ -169,7 +168,7 @@ def robustness(run: Run) -> dict[str, float]:
     prompt was not made for: see `promptgym.evaluation.robustness`.
     """
     record = run.robustness or {}
-    out = {kind: _part(record.get(kind), "drop") for kind in PERTURBED}
+    out = {kind: _part(record.get(kind), "drop") for kind in KINDS}
     out |= {"format": _part(record.get("format"), "spread"), "posix": record.get("posix")}
     others = record.get("transfer") or {}
     out |= {f"transfer:{model}": _part(others[model], "value") for model in sorted(others)}

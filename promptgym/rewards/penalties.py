@@ -5,6 +5,7 @@ Both are *positive* amounts; they become penalties by a negative weight in `weig
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -35,6 +36,16 @@ class Length:
         if scores.prompt_tokens is None:
             raise RewardError("reward 'length' needs Scores.prompt_tokens; score through a Scorer")
         return scores.prompt_tokens.astype(np.float64)
+
+
+def log_perplexity(model: LanguageModel, texts: Sequence[str], context: str = "") -> FloatArray:
+    """Return -log P(text | context) / tokens of every text, nats a token, shape (N,).
+
+    Raises:
+        ModelError: the model gives no likelihoods, or a text has no tokens or too many.
+    """
+    logp = model.loglikelihood([context] * len(texts), texts)
+    return np.asarray(-logp / np.maximum(1, model.count_tokens(texts)))
 
 
 @register_reward("perplexity")
@@ -70,11 +81,10 @@ class Perplexity:
         missing = list(dict.fromkeys(t for t in texts if t.strip() and t not in self._known))
         if missing:
             model = self._language_model()
-            logp = model.loglikelihood([self.context] * len(missing), missing)
-            tokens = np.maximum(1, model.count_tokens(missing))
-            self._known.update(zip(missing, (-logp / tokens).tolist(), strict=True))
-        log_perplexity = np.array([self._known[t] if t.strip() else 0.0 for t in texts])
-        return log_perplexity if self.log else np.exp(log_perplexity)
+            found = log_perplexity(model, missing, self.context)
+            self._known.update(zip(missing, found.tolist(), strict=True))
+        nats = np.array([self._known[t] if t.strip() else 0.0 for t in texts])
+        return nats if self.log else np.exp(nats)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the options, not a model that was loaded by name."""
