@@ -1,4 +1,4 @@
-"""The command line: `promptgym train | evaluate | bench | report | envs | tasks | cache | demo`."""
+"""The command line: `promptgym train | evaluate | bench | report | leaderboard | envs | ...`."""
 
 from __future__ import annotations
 

@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from promptgym import __version__
-from promptgym.cli import bench, cache, demo, envs, evaluate, report, submit, table, tasks, train
+from promptgym.cli import (
+    bench,
+    cache,
+    demo,
+    envs,
+    evaluate,
+    leaderboard,
+    report,
+    submit,
+    table,
+    tasks,
+    train,
+)
 
 app = typer.Typer(
     help="Reinforcement-learning environments, agents and baselines for prompt optimization.",
@@ -39,6 +51,7 @@ app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("submit", epilog=submit.EXAMPLES)(submit.submit)
+app.add_typer(leaderboard.app, name="leaderboard")
 app.command("envs", epilog=envs.EXAMPLES)(envs.envs)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(table.app, name="table")
