@@ -17,6 +17,7 @@ import numpy as np
 
 from promptgym.baselines.asking import Memory, Objective
 from promptgym.baselines.hill_climbing import Words
+from promptgym.errors import ConfigError
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.ranges import COUNT, FINITE, NOT_NEGATIVE, Range, check_choices, check_ranges
@@ -71,6 +72,16 @@ class BDPL(SearchMethod):
             Range(0, below=True): ("weight_decay",),
         }
         check_ranges(self.name, self, numbers)
+
+    def check(self, problem: Problem) -> None:
+        """Refuse training inputs without a single n-gram, too."""
+        super().check(problem)
+        if self.candidates == "ngrams" and not ngrams([e.input for e in problem.task.train]):
+            raise ConfigError(
+                f"bdpl: candidates='ngrams' finds none of at most 3 words in the "
+                f"{len(problem.task.train)} training inputs of task {problem.task.name!r}; give "
+                "more of them, or candidates='vocabulary'"
+            )
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Learn until the budget ends, or the distribution draws nothing new."""

@@ -2,7 +2,10 @@
 
 Source: Pan et al., "Plum: Prompt Learning using Metaheuristic" (Findings of ACL 2024), and its
 published code: tournaments of 5; with crossover a population of 10 of which each member mutates
-with probability 0.5.
+with probability 0.5. Where its scripts differ, the first (`run.sh`) is followed; the later one for
+crossover with Phi-2 takes 5 offspring, 2 candidates and tournaments of 2. With crossover the code
+counts patience after the children and again after the mutants, and that script doubles it to 14:
+here a generation counts once.
 """
 
 from __future__ import annotations
@@ -65,9 +68,8 @@ class Genetic(NeighbourSearch):
         counts = ("tournament", "population", "offspring")
         check_ranges(self.name, self, {COUNT: counts, SHARE: ("mutation",)})
 
-    def search(self, problem: Problem, rng: np.random.Generator) -> Search:
+    def walk(self, problem: Problem, memory: Memory, rng: np.random.Generator) -> Search:
         """Breed until generations, patience or budget end."""
-        memory = Memory(problem, self.objective)
         start, edits = problem.initial_prompt, self.neighbourhood(problem)
         value = float((yield from memory.values([start.with_words(edits.start)]))[0])
         population, best, waited = [(value, edits.start)], value, 0

@@ -51,9 +51,8 @@ class HarmonySearch(NeighbourSearch):
         numbers = {COUNT: ("harmonies", "segments"), SHARE: ("considering", "adjusting")}
         check_ranges(self.name, self, numbers)
 
-    def search(self, problem: Problem, rng: np.random.Generator) -> Search:
+    def walk(self, problem: Problem, memory: Memory, rng: np.random.Generator) -> Search:
         """Improvise until steps, patience or budget end."""
-        memory = Memory(problem, self.objective)
         start, edits = problem.initial_prompt, self.neighbourhood(problem)
         best = float((yield from memory.values([start.with_words(edits.start)]))[0])
         kept, waited = {edits.start: best}, 0

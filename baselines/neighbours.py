@@ -35,6 +35,8 @@ class NeighbourSearch(SearchMethod):
         iterations: steps (n); 0 goes on until the budget ends.
         patience: steps in a row without progress after which it ends; 0 is endless patience.
         longest: most words of a prompt, where edits are of words.
+        restarts: where steps or patience end before the budget, begin again at the initial prompt
+            with other draws, until the budget ends; what was asked is remembered. The papers stop.
     """
 
     objective: Objective = "grips"
@@ -43,6 +45,7 @@ class NeighbourSearch(SearchMethod):
     iterations: int = 50
     patience: int = 7
     longest: int = 14
+    restarts: bool = False
 
     def __post_init__(self) -> None:
         """Refuse unknown options."""
@@ -71,8 +74,14 @@ class NeighbourSearch(SearchMethod):
         return False
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
-        """Walk until steps, patience or budget end."""
+        """Walk once; with `restarts` until the budget ends or nothing is new."""
         memory = Memory(problem, self.objective)
+        yield from self.walk(problem, memory, rng)
+        while self.restarts and not memory.exhausted:
+            yield from self.walk(problem, memory, rng)
+
+    def walk(self, problem: Problem, memory: Memory, rng: np.random.Generator) -> Search:
+        """Walk from the initial prompt until steps, patience or budget end."""
         start, edits = problem.initial_prompt, self.neighbourhood(problem)
         here, waited = edits.start, 0
         value = float((yield from memory.values([start.with_words(here)]))[0])

@@ -27,7 +27,9 @@ class Select(SearchMethod):
     """Chooses among the problem's initial prompt and the task's manual prompts.
 
     Prompts beyond what the budget reaches are left out at random. The prompts that a bandit keeps
-    are asked about every training example; dev decides among them.
+    are asked about every training example; dev decides among them. UCB and UCB-E draw examples anew
+    for as long as the budget lasts; where it suffices to ask every prompt about every example, that
+    is done once instead, and the rest is not spent.
 
     Attributes:
         selection: "ucb", "ucb-e", "sr" (successive rejects), "sh" (successive halving), or "all":
@@ -57,7 +59,7 @@ class Select(SearchMethod):
         super().check(problem)
         cap = problem.ledger.budget.queries
         if cap is None:
-            if not self._whole:
+            if not self._whole and len(own_prompts(problem)) > self.keep:
                 raise ConfigError(
                     f"select: {self.selection!r} spends the queries there are; give the problem a "
                     "budget of queries, or selection='all'"
@@ -68,7 +70,8 @@ class Select(SearchMethod):
             raise ConfigError(
                 f"select: the budget leaves {left} queries for choosing by {self.selection!r} and "
                 f"asking the {self.keep} it keeps about {len(problem.task.train)} training "
-                "examples, which is too few; give a larger budget, or a smaller training split"
+                "examples, which is too few; give a larger budget, a smaller training split, or "
+                "selection='all'"
             )
 
     @property
@@ -84,7 +87,7 @@ class Select(SearchMethod):
             left: queries; None for as many as it takes.
         """
         prompts, examples = len(own_prompts(problem)), len(problem.task.train)
-        if left is None:
+        if left is None or prompts * examples <= left:
             return prompts
         if self.selection == "all":
             return min(prompts, left // examples)
@@ -94,7 +97,7 @@ class Select(SearchMethod):
         total = left - self.keep * examples
         if self.selection == "sr":  # it asks each at least once
             return max(0, min(prompts, total))
-        return prompts if total >= self.pulled * min(self.samples, examples) else 0
+        return prompts if total >= min(self.pulled, prompts) * min(self.samples, examples) else 0
 
     def search(self, problem: Problem, rng: np.random.Generator) -> Search:
         """Choose, and ask those chosen."""
@@ -105,9 +108,11 @@ class Select(SearchMethod):
         total = 0 if left is None else left - self.keep * examples
         pulls = Pulls(total, 1, 1, self.exploration)
         if self.selection in ("ucb", "ucb-e"):
-            samples = min(self.samples, examples)
-            rounds = total // (self.pulled * samples)
-            pulls = Pulls(rounds, self.pulled, samples, self.exploration)
+            if left is None or len(prompts) * examples <= left:
+                yield prompts
+                return
+            pulled, samples = min(self.pulled, len(prompts)), min(self.samples, examples)
+            pulls = Pulls(total // (pulled * samples), pulled, samples, self.exploration)
         kept = yield from choose(self.selection, problem, rng, prompts, self.keep, pulls)
         if not self._whole:
             yield [prompts[i] for i in kept]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from promptgym.agents import AGENTS, make_optimizer
 from promptgym.baselines import BASELINES
 from promptgym.baselines.hill_climbing import HillClimbing, edit
 from promptgym.baselines.random_tokens import RandomTokens
-from promptgym.errors import ConfigError
+from promptgym.errors import ConfigError, ModelError
 from promptgym.problem import Problem, make_problem
 from promptgym.prompts import Prompt
 from promptgym.runs import ListSink
 from promptgym.search import Ask, Result, SearchMethod
+from promptgym.tasks import load_task
 from promptgym.testing import TransparentModel, transparent_task
 from promptgym.testing.transparent import FILLERS, WEIGHTS
 
@@ -69,6 +70,41 @@ def test_a_registered_baseline_runs_on_the_embedded_model(name: str) -> None:
     # What a model keeps of texts it has read changes the last bits of what it answers next.
     assert [c.prompt for c in again.candidates] == [c.prompt for c in result.candidates]
     assert again.best.reward == pytest.approx(result.best.reward, abs=1e-2)
+
+
+MASKED: dict[str, dict[str, Any]] = {
+    "ape": SMALL["ape"],
+    "claps": {"clusters": 20, "method": "claps_greedy"},  # reads the model's embeddings
+    "random_tokens": {"generator": "model"},
+}
+
+
+@pytest.mark.parametrize("name", sorted(BASELINES))
+def test_a_registered_baseline_runs_on_a_masked_target(name: str) -> None:
+    sink = ListSink()
+    problem = make_problem(
+        "author",
+        "tiny-masked",
+        task_options={"sizes": {"train": 8, "dev": 4, "test": 1}},
+        budget={"queries": 400, "proposer_calls": 40},
+        proposer="tiny-rewriter",
+        events=sink,
+    )
+    assert problem.model.kind == "masked" and problem.template.has_mask
+    result = make_optimizer(name, **MASKED.get(name, {})).optimize(problem, seed=3)
+    assert 0 < result.spent["queries"] <= 400 and result.best.dev is not None
+    scores = [event for event in sink.events if event["kind"] == "scores"]
+    assert scores and not any(event["failures"] for event in scores)
+    asked = {str(prompt) for event in scores for prompt in event["prompts"]}
+    few = {"empty": 1, "manual": 1, "select": 2, "spo": 1, "protegi": 1}
+    assert len(asked) >= few.get(name, 4)
+
+
+def test_a_masked_target_is_refused_where_answers_are_written() -> None:
+    masked = load_task("author").masked_template
+    task = replace(transparent_task(), labels=None, masked_template=masked)
+    with pytest.raises(ModelError, match=r"'transparent' has no labels .*'tiny-masked@.* is a"):
+        make_problem(task, "tiny-masked")
 
 
 @pytest.mark.parametrize("name", sorted(BASELINES))

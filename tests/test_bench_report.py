@@ -18,9 +18,9 @@ from promptgym.errors import ConfigError
 from promptgym.evaluation import stats
 from promptgym.evaluation.bench import BenchFolder
 from promptgym.evaluation.bench_cell import Failure
-from promptgym.evaluation.bench_plots import plots
+from promptgym.evaluation.bench_plots import featured, plots
 from promptgym.evaluation.bench_report import anytime_table, task_table, write_bench_report
-from promptgym.evaluation.bench_results import read_bench
+from promptgym.evaluation.bench_results import Finding, Setting, read_bench
 from promptgym.runs.folder import write_json
 
 SUITE = """
@@ -154,3 +154,19 @@ def test_the_page_is_light_or_dark_and_so_are_its_plots(bench: BenchFolder) -> N
     for png in plots(setting).values():
         ground = imread(io.BytesIO(png))[0, 0]
         assert len(ground) == 4 and ground[3] == 0  # what stands behind it shows through
+
+
+def test_of_many_methods_the_floors_and_the_best_have_a_colour() -> None:
+    methods = ["manual", *(f"m{i:02d}" for i in range(14)), "random_tokens"]
+    findings = []
+    for place, method in enumerate(methods):
+        for seed in range(3):
+            cell = {"method": method, "task": "t", "seed": seed, "model": "m", "budget": {}}
+            score = place / 20 if method.startswith("m0") or method.startswith("m1") else 0.0
+            rows = [{"queries": 10, "dev": score, "test": score}]
+            findings.append(Finding({**cell, "start": "manual"}, "finished", score, {}, rows))
+    many = Setting("s", tuple(methods), ("t",), tuple(findings), ())
+    assert featured(many) == ["manual", *(f"m{i:02d}" for i in range(6, 14)), "random_tokens"]
+    few = Setting("s", tuple(methods[:10]), ("t",), tuple(findings[:30]), ())
+    assert featured(few) == methods[:10]
+    assert set(plots(many)) == set(plots(few))

@@ -118,6 +118,44 @@ def test_steps_and_patience_end_a_search(name: str) -> None:
     assert len(batches(make_optimizer(name, patience=3), make(**flat))) <= 1 + 2 * 3
 
 
+@pytest.mark.parametrize("name", (*PLUM, "grips"))
+def test_restarts_spend_what_patience_leaves(name: str) -> None:
+    once, again = (
+        batches(make_optimizer(name, edits="words", restarts=r), make(30_000))
+        for r in (False, True)
+    )
+    assert again[: len(once)] == once  # the paper's run, and then others
+    asked = [text for batch in again for text in batch]
+    assert len(asked) == len(set(asked)) > 2 * sum(map(len, once))
+    problem = make(30_000)
+    make_optimizer(name, edits="words", restarts=True).optimize(problem, seed=0)
+    assert problem.ledger.queries > 0.95 * 30_000
+
+
+def test_restarts_end_where_nothing_is_new() -> None:
+    few = {"vocabulary": ("one", "two"), "initial_prompt": "one"}
+    for name in PLUM:
+        method = make_optimizer(name, restarts=True, longest=1)
+        result = method.optimize(make(100_000, **few), seed=0)
+        assert 1 < result.stats["distinct"] <= 3, name  # "", "one", "two"
+
+
+def test_plums_constants_are_those_of_its_published_commands() -> None:
+    shared = {"candidates": 10, "iterations": 50, "patience": 7, "objective": "grips"}
+    own: dict[str, dict[str, Any]] = {
+        "simulated_annealing": {"temperature": 10.0, "decay": 5.0},
+        "genetic": {"tournament": 5, "population": 10, "mutation": 0.5},
+        "tabu": {"tabu": 5, "passing": 0.5},
+        "harmony_search": {"harmonies": 10, "segments": 5, "considering": 0.4, "adjusting": 0.5},
+    }
+    for name, values in own.items():
+        found = make_optimizer(name)
+        assert {k: getattr(found, k) for k in (shared | values)} == shared | values
+    climber = Grips(candidates=10, iterations=50, patience=7)  # Plum's hill climbing
+    asked = batches(climber, make(initial_prompt="alpha of beta of gamma of delta of one"))
+    assert max(map(len, asked[1:])) > 5 and len(asked) <= 51
+
+
 def test_annealing_accepts_by_the_rule_of_metropolis() -> None:
     method, rng = SimulatedAnnealing(), np.random.default_rng(0)
     for gain, step in ((-1.0, 1), (-5.0, 3), (-2.0, 10)):
@@ -148,6 +186,27 @@ def test_tabu_leaves_an_optimum_and_does_not_go_back_at_once() -> None:
     near = [t for b in batches(stays, make(20_000, initial_prompt=start)) for t in b]
     assert all(len(set(t.split()) & GOOD) >= 3 for t in near)
     assert max(len(t.split()) for t in far) > 5 >= max(len(t.split()) for t in near)
+
+
+def test_a_forbidden_prompt_passes_as_often_as_it_is_let() -> None:
+    rng, listed = np.random.default_rng(0), {("a",)}
+    units = [("a",), ("b",)] * 4000
+    for passing in (0.0, 0.5, 1.0):
+        kept = Tabu(passing=passing).allowed(units, listed, rng)
+        assert kept.count(("b",)) == 4000
+        assert kept.count(("a",)) == pytest.approx(4000 * passing, abs=120)
+    assert Tabu().passing == 0.5  # Plum's code; 0 is Glover's search
+
+
+def test_only_forbidden_prompts_drive_a_walk_off_an_optimum() -> None:
+    # "anti anti" is two steps down from the best prompts, "alpha" and "alpha alpha".
+    words = {"vocabulary": ("alpha", "anti"), "initial_prompt": "alpha"}
+    reached = {}
+    for passing in (0.0, 1.0):
+        method = Tabu("margin", candidates=60, longest=2, passing=passing, iterations=20)
+        asked = batches(method, make(20_000, **words))
+        reached[passing] = "anti anti" in {text for batch in asked for text in batch}
+    assert reached == {0.0: True, 1.0: False}
 
 
 def test_children_have_the_head_of_one_parent_and_the_tail_of_the_other() -> None:
@@ -202,6 +261,7 @@ def test_a_harmony_is_made_of_segments_of_the_kept_ones() -> None:
         ("simulated_annealing", {"decay": float("inf")}),
         ("tabu", {"moves": "worst"}),
         ("tabu", {"tabu": 0}),
+        ("tabu", {"passing": 1.5}),
         ("tabu", {"objective": "loss"}),
         ("genetic", {"mutation": 1.5}),
         ("genetic", {"population": 0}),

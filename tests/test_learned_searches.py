@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -15,8 +16,10 @@ from promptgym.baselines.coordinate_ascent import CoordinateAscent
 from promptgym.baselines.evoprompt import EvoPromptGA, wheel
 from promptgym.baselines.evoprompt_words import child, crossed, mixed, trial
 from promptgym.errors import ConfigError
-from promptgym.prompts import Prompt
-from promptgym.testing import transparent_task
+from promptgym.problem import Problem
+from promptgym.prompts import Example, Prompt
+from promptgym.testing import TransparentModel, transparent_task
+from promptgym.testing.transparent import LABELS
 
 
 @pytest.mark.parametrize(
@@ -188,6 +191,16 @@ def test_ngrams_stick_together_where_words_do() -> None:
     known = set(ngrams([e.input for e in transparent_task().train]))
     assert asked
     assert {w for b in asked for t in b for w in t.split()} <= {w for n in known for w in n.split()}
+
+
+def test_training_inputs_without_an_ngram_are_refused() -> None:
+    texts = ("a b c d", "e f g h")  # words that stick together, four at a time
+    train = tuple(Example(text, label) for text, label in zip(texts, LABELS, strict=True))
+    problem = Problem(replace(transparent_task(), train=train), TransparentModel(), budget=900)
+    assert ngrams(list(texts)) == ()
+    with pytest.raises(ConfigError, match=r"finds none .* 2 training inputs of task 'transparent'"):
+        make_optimizer("bdpl", candidates="ngrams").optimize(problem)
+    assert problem.ledger.queries == 0
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from promptgym import make_problem
 from promptgym.baselines import BASELINES
 from promptgym.cli import main
 from promptgym.errors import ConfigError, ModelError, TooManyFailures
-from promptgym.llms import Completion, Sampling
+from promptgym.llms import Completion, Sampling, forget_models, registry
 from promptgym.problem import Problem
 from promptgym.runs import ListSink
 from promptgym.scoring import Budget
@@ -211,6 +211,8 @@ def test_methods_that_propose_are_refused_without_a_proposer(name: str, tmp_path
 def test_a_proposer_that_is_none_or_has_no_name_is_refused() -> None:
     with pytest.raises(ConfigError, match="model that generates, got 3"):
         make(3)
+    with pytest.raises(ConfigError, match=r"'tiny-masked@.* is a masked model and writes no pro"):
+        make_problem(transparent_task(), TransparentModel(), proposer="tiny-masked")
     with pytest.raises(ConfigError, match="without a proposer"):
         make_problem(transparent_task(), TransparentModel(), proposer_options={"a": 1})
     with pytest.raises(ModelError, match="unknown model 'no-such'"):
@@ -331,6 +333,11 @@ def test_the_command_line_takes_a_proposer_and_its_caps(
     proposer = ["--proposer", "tiny-rewriter"]
     assert run(*proposer, "--dry-run") == 2
     assert "a dry run asks no model" in capsys.readouterr().err
+    forget_models()
+    for more in ((), ("--dry-run",)):
+        assert run("--proposer", "tiny-masked", "--model", "tiny", *more) == 2
+        assert "proposer 'tiny-masked' is a masked model and writes no" in capsys.readouterr().err
+    assert not registry._loaded
     assert not (tmp_path / "run").exists()
     assert run(*proposer, "--budget-proposer-calls", 32) == 0
     spent = json.loads(capsys.readouterr().out)["spent"]

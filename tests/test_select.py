@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
+from additive import batches, make
 
 from promptgym.baselines.bandits import Kind
 from promptgym.baselines.select import Select, own_prompts, race_cost
@@ -19,7 +21,9 @@ from promptgym.evaluation.bench_report import regret_tables, write_bench_report
 from promptgym.evaluation.bench_results import read_bench
 from promptgym.evaluation.suite_file import load_suite
 from promptgym.problem import Problem, make_problem
+from promptgym.prompts import Prompt
 from promptgym.scoring import Race
+from promptgym.testing import TransparentModel, transparent_task
 
 PROMPTS, EXAMPLES, BEST = 12, 60, 7
 
@@ -76,6 +80,50 @@ def test_a_small_budget_is_kept_and_what_it_cannot_reach_is_left_out_at_random(
         assert reached == budget // EXAMPLES
         assert all(r.stats["prompts"] == reached for r in runs)
         assert len({r.best.prompt for r in runs}) > 1
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("prompts", [1, 2])
+def test_what_the_budget_reaches_whole_is_asked_once_and_no_more(kind: Any, prompts: int) -> None:
+    start = "one two" if prompts == 1 else "alpha"  # "one two" is the task's own
+    for budget in (80 * prompts, 80_000):  # a quarter is set aside for dev
+        asked = make(budget, initial_prompt=start)
+        examples = len(asked.task.train)
+        choosing = [len(b) for b in batches(Select(selection=kind), asked)]
+        result = Select(selection=kind).optimize(make(budget, initial_prompt=start), 0)
+        on_dev = prompts * len(asked.task.dev)
+        assert result.best.prompt.instruction == start and sum(choosing) >= prompts
+        assert result.spent["queries"] <= prompts * examples + on_dev
+        if kind.startswith("ucb"):
+            assert choosing == [prompts]
+            assert result.stats["distinct"] == prompts
+
+
+def test_one_prompt_needs_no_budget_and_more_than_there_are_can_be_kept() -> None:
+    alone = make(None, initial_prompt="one two")
+    result = Select().optimize(alone, 0)
+    assert result.stats == {"asks": 1, "prompts": 1, "distinct": 1}
+    with pytest.raises(ConfigError, match="give the problem a budget of queries"):
+        Select().optimize(make(None, initial_prompt="alpha"), 0)
+    both = Select(keep=5).optimize(make(None, initial_prompt="alpha"), 0)
+    assert both.best.prompt.instruction == "alpha" and both.stats["distinct"] == 2
+
+
+def test_a_prompt_that_is_given_twice_is_one_candidate() -> None:
+    task = replace(transparent_task(), manual_prompts=tuple(map(Prompt.of, ["alpha"] * 3)))
+    again = Problem(task, TransparentModel(), budget=80_000, initial_prompt="alpha")
+    assert own_prompts(again) == [Prompt("alpha")]
+    assert Select().optimize(again, 0).stats == {"asks": 1, "prompts": 1, "distinct": 1}
+
+
+def test_a_round_asks_no_more_prompts_than_there_are(tmp_path: Path) -> None:
+    few, many = Select(pulled=PROMPTS), Select(pulled=100)
+    for budget in (PROMPTS * 8 + EXAMPLES, 500):
+        results = [m.optimize(problem(tmp_path, budget), 0) for m in (few, many)]
+        assert results[0].stats == results[1].stats
+        assert results[0].history == results[1].history
+    with pytest.raises(ConfigError, match=r"leaves 155 queries .*too few"):
+        many.optimize(problem(tmp_path, PROMPTS * 8 + EXAMPLES - 1))
 
 
 def test_the_cost_of_a_race_is_what_it_spends(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_runs_missing_twice_or_in_another_order_are_told(
     for edit, says in (
         (twice, "stands twice"),
         (turned, "expected run 0"),
-        (other_seed, "1 of them are not there: author, tiny, manual, 0"),
+        (other_seed, "1 of them are not there: review-author, tiny, manual, 0"),
     ):
         (problem,) = edited(packed[0], tmp_path / edit.__name__, edit)
         assert says in problem

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +17,7 @@ from promptgym.baselines import BASELINES, manual
 from promptgym.errors import ConfigError
 from promptgym.evaluation.suite import Suite
 from promptgym.evaluation.suite_file import load_suite, suites
+from promptgym.llms import forget_models, registry
 from promptgym.llms.registry import TINY
 
 SMALL = """
@@ -180,6 +185,55 @@ def test_a_method_that_asks_a_proposer_needs_one(
         load_suite(write(tmp_path, text))
     with pytest.raises(ConfigError, match=r"proposer: unknown model 'rewriter'"):
         load_suite(write(tmp_path, 'proposer = "rewriter"\n' + text))
+
+
+def test_a_proposer_that_writes_nothing_is_refused_with_the_suite(
+    tmp_path: Path, built: Any
+) -> None:
+    forget_models()
+    masked = built("masked", "roberta")
+    text = SMALL.replace('"manual"', '"opro"')
+    for spec, what in {
+        "tiny-masked": "a masked model",
+        masked: "a masked model",
+        f"ray:{masked}": "a masked model",
+        "table:staff": "a prompt table",
+    }.items():
+        path = write(tmp_path, f'proposer = "{spec}"\n{text}')
+        with pytest.raises(ConfigError, match=f"is {what} and writes .*: tiny-rewriter") as told:
+            load_suite(path)
+        named = spec.removeprefix("ray:")
+        assert str(told.value).startswith(f"{path}: proposer: proposer {named!r} is ")
+    given = f'proposer = {{model = "{masked}", options = {{device = "cpu"}}}}\n'
+    with pytest.raises(ConfigError, match=r"mine.toml: proposer: .* is a masked model"):
+        load_suite(write(tmp_path, given + text))
+    assert not registry._loaded
+    writers = (built("causal", "gpt2"), built("seq2seq", "t5"), "tiny", "openai:http://no.where#m")
+    for spec in (*writers, "hf:nobody/was-ever-here"):
+        assert load_suite(write(tmp_path, f'proposer = "{spec}"\n{text}')).proposer
+
+
+def test_a_config_in_the_hub_s_cache_tells_and_none_is_fetched(tmp_path: Path, built: Any) -> None:
+    folder = tmp_path / "hub/hub/models--some--encoder"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs/main").write_text("0" * 40)
+    (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    config = Path(built("masked", "bert").removeprefix("hf:"), "config.json").read_text()
+    (folder / "snapshots" / ("0" * 40) / "config.json").write_text(config)
+    text = 'proposer = "hf:some/encoder"\n' + SMALL.replace('"manual"', '"opro"')
+    ran = subprocess.run(
+        [sys.executable, "-m", "promptgym.cli", "bench", str(write(tmp_path, text)), "--dry-run"],
+        env={
+            **os.environ,
+            "HF_HOME": str(tmp_path / "hub"),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert "mine.toml: proposer: proposer 'hf:some/encoder' is a masked model" in ran.stderr
 
 
 def test_options_decide_whether_a_method_asks_a_proposer(

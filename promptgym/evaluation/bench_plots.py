@@ -12,6 +12,10 @@ from promptgym.evaluation.bench_results import Setting
 from promptgym.types import FloatArray
 
 RESAMPLES = 2000
+COLORS = 10
+"""Curves that one plot can tell apart; of more methods the best have a colour."""
+FLOORS = ("manual", "random_tokens")
+OTHERS = "0.72"
 
 
 def plots(setting: Setting) -> dict[str, bytes]:
@@ -66,9 +70,7 @@ def _band(panel: Any, setting: Setting, method: str, grid: FloatArray, rows: Flo
         rng=np.random.default_rng(0),
         resamples=RESAMPLES,
     )
-    color = _color(setting, method)
-    panel.plot(grid[known], found.point, color=color, label=method, lw=1.5)
-    panel.fill_between(grid[known], found.low, found.high, color=color, alpha=0.15, lw=0)
+    _line(panel, setting, method, grid[known], found)
 
 
 def interval_plot(setting: Setting) -> bytes:
@@ -100,9 +102,7 @@ def profile_plot(setting: Setting) -> bytes:
             rng=np.random.default_rng(0),
             resamples=RESAMPLES,
         )
-        color = _color(setting, method)
-        panel.plot(grid, found.point, color=color, label=method, lw=1.5)
-        panel.fill_between(grid, found.low, found.high, color=color, alpha=0.15, lw=0)
+        _line(panel, setting, method, grid, found)
     panel.set(xlabel="test score", ylabel="share of runs above it", ylim=(-0.02, 1.02))
     return _png(figure, legend=True)
 
@@ -131,12 +131,42 @@ def improvement_plot(setting: Setting) -> bytes:
     return _png(figure)
 
 
+def _line(panel: Any, setting: Setting, method: str, at: FloatArray, found: stats.Interval) -> None:
+    """Draw a curve with its band; of methods that have no colour a thin line without."""
+    color = _color(setting, method)
+    if color == OTHERS:
+        panel.plot(at, found.point, color=color, label="others", lw=0.8, zorder=1)
+        return
+    panel.plot(at, found.point, color=color, label=method, lw=1.5)
+    panel.fill_between(at, found.low, found.high, color=color, alpha=0.15, lw=0)
+
+
+def featured(setting: Setting) -> list[str]:
+    """Return the methods that have a colour: all if there are few, else floors and the best by IQM.
+
+    Where the best prompt is known, the best are those of least regret.
+    """
+    if len(setting.methods) <= COLORS:
+        return [*setting.methods]
+
+    def worth(method: str) -> float:
+        lacking = [f.regret_at(np.inf) for f in setting.of(method) if f.lacking]
+        known = [value for value in lacking if value is not None]
+        if known:
+            return -float(np.mean(known))
+        scores = setting.scores.get(method)
+        return -np.inf if scores is None else float(stats.iqm(scores))
+
+    floors = [method for method in FLOORS if method in setting.methods]
+    ranked = sorted(setting.methods, key=worth, reverse=True)
+    best = [method for method in ranked if method not in floors][: COLORS - len(floors)]
+    return [method for method in setting.methods if method in (*best, *floors)]
+
+
 def _color(setting: Setting, method: str) -> Any:
     """Return the colour of a method, the same in all plots."""
-    from matplotlib import colormaps
-
-    place = setting.methods.index(method)
-    return f"C{place}" if len(setting.methods) <= 10 else colormaps["tab20"](place % 20)
+    known = featured(setting)
+    return f"C{known.index(method)}" if method in known else OTHERS
 
 
 def _figure(panels: int, height: float) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ from promptgym.evaluation.ensembles import ensemble_record
 from promptgym.evaluation.evaluate import held_out
 from promptgym.evaluation.report import fixed_levels, write_report
 from promptgym.llms import LanguageModel, load_model
+from promptgym.llms.writers import check_writer_name
 from promptgym.problem import Problem, make_problem
 from promptgym.prompts import Prompt
 from promptgym.runs import Tee
@@ -78,12 +79,14 @@ class Experiment:
             raise ConfigError(f"config.json is not a training run's: {error}") from None
 
     def build(self) -> Optimizer:
-        """Return the optimizer.
+        """Return the optimizer; what can be told before a model is loaded is.
 
         Raises:
-            ConfigError: for a method, preset or setting that there is not, or a value of the wrong
-                type.
+            ConfigError: for a method, preset or setting that there is not, a value of the wrong
+                type, or a proposer that writes nothing.
         """
+        if self.proposer is not None:
+            check_writer_name(self.proposer, self.proposer_options)
         preset = {} if self.preset is None else {"preset": self.preset}
         if twice := preset.keys() & self.options.keys():
             raise ConfigError(f"{self.method}: {min(twice)} is given twice; leave one of them out")

@@ -18,6 +18,7 @@ from promptgym.arguments import check_arguments, fits, hints, type_name
 from promptgym.errors import ConfigError, PromptGymError, TaskError
 from promptgym.evaluation.suite import Part, Suite, proposes
 from promptgym.llms.registry import LOADERS, TINY
+from promptgym.llms.writers import check_writer_name
 from promptgym.rewards import make_reward
 from promptgym.scoring import Budget
 from promptgym.tasks import load_task
@@ -100,6 +101,7 @@ class _Reader:
         if "proposer" in raw:
             (proposer,) = self.parts({"models": [raw["proposer"]]}, "model", at="proposer")
             self.blame("proposer", check_model, proposer.spec)
+            self.blame("proposer", check_writer_name, proposer.spec, proposer.options)
         self.blame("reward", make_reward, raw.get("reward", "gap"))
         suite = Suite(
             name=name,

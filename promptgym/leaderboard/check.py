@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -172,9 +175,15 @@ def check_submission(
 
 
 def check_submissions(
-    folder: str | Path, *, allowed: Collection[str] = (), seed: int | None = None
+    folder: str | Path, *, allowed: Collection[str] = (), seed: int | None = None, jobs: int = 1
 ) -> tuple[list[Entry], dict[str, tuple[str, ...]]]:
     """Check all submissions below a folder.
+
+    Args:
+        folder: that holds them, at any depth.
+        allowed: see `check_submission`.
+        seed: see `check_submission`.
+        jobs: how many are checked at a time, each in a process of one thread.
 
     Returns:
         The entries of those that passed; and for the others, by their path, why they did not.
@@ -183,17 +192,25 @@ def check_submissions(
         Refused: if there are none.
     """
     root = Path(folder)
-    found = sorted(file.parent for file in root.rglob(MANIFEST))
+    found = sorted({file.parent for name in (MANIFEST, LOG) for file in root.rglob(name)})
     if not found:
         raise Refused(f"{root} holds no submissions: there is no {MANIFEST} in it")
-    entries, refused = [], {}
-    for path in found:
-        done = check_submission(path, allowed=allowed, seed=seed)
-        if done.entry is None:
-            refused[path.relative_to(root).as_posix()] = done.problems
-        else:
-            entries.append(done.entry)
-    return entries, refused
+    doing = partial(check_submission, allowed=allowed, seed=seed)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _one_thread) as pool:
+        checks = list(pool.map(doing, found))
+    refused = {
+        done.path.relative_to(root).as_posix(): done.problems
+        for done in checks
+        if done.entry is None
+    }
+    return [done.entry for done in checks if done.entry is not None], refused
+
+
+def _one_thread() -> None:
+    """Keep a process of a pool to one core."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _check_about(manifest: Manifest) -> str:

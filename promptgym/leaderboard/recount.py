@@ -65,7 +65,8 @@ class Known:
         open: whether an example was not asked yet, shape (E,).
         since: queries spent when the last example was asked; None while some are open.
         mean: metric on the whole split, as soon as it is known.
-        reward: mean reward of the rows, by their examples.
+        reward: mean reward of the rows, by their examples; their sum while examples are open.
+        weight: examples in that sum.
     """
 
     values: FloatArray
@@ -88,8 +89,8 @@ class Recount:
         prompts: all that were asked about, in order, each once.
         incumbents: rows of queries and prompt.
         robustness: of the chosen prompt, as the log has it.
-        final: the rows of the chosen prompt that are worth asking again.
         failures: evaluations that failed.
+        ended: kinds of rows that stand once, of those that have come.
     """
 
     cell: Cell

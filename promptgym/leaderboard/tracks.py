@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from promptgym.agents import AGENTS, make_optimizer
 from promptgym.baselines import BASELINES
@@ -30,5 +30,5 @@ def track_of(spec: str, options: JSON) -> Track:
     method: Any = make_optimizer(spec, **options)
     if spec.partition(":")[0] in AGENTS:
         rate = getattr(getattr(method, "config", None), "learning_rate", None)
-        return cast("Track", "proposer" if rate == 0 else "policy")
-    return cast("Track", "proposer" if getattr(method, "proposes", False) else "search")
+        return "proposer" if rate == 0 else "policy"
+    return "proposer" if getattr(method, "proposes", False) else "search"

@@ -276,6 +276,21 @@ def found_folder(name: str, spec: str) -> str:
     return name
 
 
+def kind_here(name: str, revision: Any = None) -> Kind | None:
+    """Return the kind of a model by a config that lies on this machine, else None.
+
+    Args:
+        name: a folder, or a name on the Hub, whose cache is looked up and nothing else.
+        revision: branch, tag or commit on the Hub.
+    """
+    try:
+        folder = str(Path(name).expanduser())
+        config = AutoConfig.from_pretrained(folder, revision=revision, local_files_only=True)
+        return kind_of(config.architectures, name)
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, ModelError):
+        return None  # whatever is wrong with it, loading says it better
+
+
 def load_transformers(name: str, *, spec: str, **options: Any) -> TransformersModel:
     """Load a folder or Hub model; its config's architectures choose the backend.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from promptgym.errors import ConfigError, TooManyFailures
+from promptgym.errors import TooManyFailures
 from promptgym.llms import LanguageModel, Sampling
+from promptgym.llms.writers import check_writer
 from promptgym.prompts.prompt import lone_surrogate
 from promptgym.scoring.asking import Asker, is_remote
 from promptgym.scoring.ledger import Budget, Ledger
@@ -71,11 +72,10 @@ class Proposer:
         """Open its ledger, with the caps of a budget that are a proposer's.
 
         Raises:
-            ConfigError: for what is no model, and a cap on money where nobody knows what a model
-                asked over a network costs (one of this machine costs nothing).
+            ConfigError: for what is no model or writes nothing, and a cap on money where nobody
+                knows what a model asked over a network costs (one of this machine costs nothing).
         """
-        if not hasattr(model, "generate"):
-            raise ConfigError(f"proposer must be a model that generates, got {model!r}")
+        check_writer(model)
         self.model = model
         self.ledger = Ledger(
             Budget(

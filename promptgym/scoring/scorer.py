@@ -90,7 +90,8 @@ class Scorer:
             max_failures: share of failed evaluations above which `score` raises; 1.0 never does.
 
         Raises:
-            ModelError: the model cannot tell the labels apart, or its kind and the template differ.
+            ModelError: the model cannot tell the labels apart, its kind and the template differ, or
+                it is masked and the task has no labels.
             ConfigError: the budget caps money and the model does not count any, or a number that
                 means nothing.
         """
@@ -109,6 +110,12 @@ class Scorer:
                 f"template {template.text!r} has {'a' if template.has_mask else 'no'} {{mask}}, "
                 f"but {model.name!r} is a {model.kind} model; "
                 "a mask is for masked models, and they need one"
+            )
+        if task.labels is None and model.kind == "masked":
+            raise ModelError(
+                f"task {task.name!r} has no labels and is answered by writing, and {model.name!r} "
+                "is a masked model, which writes nothing; give the task labels, or use a causal or "
+                "encoder-decoder model"
             )
         self.words = tuple(task.words_for(label) for label in task.labels or ())
         if task.labels is not None:
