@@ -29,6 +29,7 @@ Load = Annotated[
     list[str] | None,
     typer.Option(help="A task or model not of the package that may be loaded; repeatable."),
 ]
+Jobs = Annotated[int, typer.Option(min=1, help="Submissions checked at a time.")]
 Title = Annotated[str, typer.Option(help="Title of the site.")]
 Site = Annotated[Path, typer.Argument(metavar="DIR", help="What `build` wrote.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
@@ -41,6 +42,7 @@ def build(
     title: Title = "promptgym leaderboard",
     seed: Seed = None,
     load: Load = None,
+    jobs: Jobs = 1,
 ) -> None:
     """Check every submission and write the pages of those that pass.
 
@@ -50,7 +52,7 @@ def build(
     from promptgym.leaderboard.site import build_site
 
     entries, refused = check_submissions(
-        submissions, allowed=tuple(load or ()), seed=o.checked_seed(seed)
+        submissions, allowed=tuple(load or ()), seed=o.checked_seed(seed), jobs=jobs
     )
     files = build_site(entries, out, refused=refused, title=title)
     print(f"{len(entries)} submissions shown, {len(refused)} refused, {len(files)} files")
