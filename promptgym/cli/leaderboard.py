@@ -31,6 +31,7 @@ Load = Annotated[
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Submissions checked at a time.")]
 Title = Annotated[str, typer.Option(help="Title of the site.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Submissions checked at a time.")]
 Site = Annotated[Path, typer.Argument(metavar="DIR", help="What `build` wrote.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 

@@ -32,6 +32,7 @@ Transfer = Annotated[
     typer.Option(help="Also ask this model about the chosen prompts; repeatable."),
 ]
 Robustness = Annotated[bool, typer.Option(help="Perturb the chosen prompts and ask again.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Methods packed at a time, one thread each.")]
 Sample = Annotated[
     int | None, typer.Option(help="--check: prompts to ask again, beside the chosen. [default: 32]")
 ]
@@ -57,6 +58,7 @@ def submit(
     method: Methods = None,
     transfer: Transfer = None,
     robustness: Robustness = True,
+    jobs: Jobs = 1,
     sample: Sample = None,
     seed: Seed = None,
     load: Load = None,
@@ -87,6 +89,7 @@ def submit(
         methods=method or (),
         robust=robustness,
         transfer=transfer or (),
+        jobs=jobs,
     )
     if as_json:
         print_json([str(path) for path in paths])

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +30,7 @@ from promptgym.leaderboard.files import (
     read_manifest,
 )
 from promptgym.leaderboard.leaks import leaks
+from promptgym.leaderboard.pools import side_by_side
 from promptgym.leaderboard.probes import check_robustness, probe
 from promptgym.leaderboard.recount import Asked, Recount
 from promptgym.leaderboard.rescore import disagreements, robustness_differences
@@ -196,21 +195,13 @@ def check_submissions(
     if not found:
         raise Refused(f"{root} holds no submissions: there is no {MANIFEST} in it")
     doing = partial(check_submission, allowed=allowed, seed=seed)
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _one_thread) as pool:
-        checks = list(pool.map(doing, found))
+    checks = side_by_side(doing, found, jobs)
     refused = {
         done.path.relative_to(root).as_posix(): done.problems
         for done in checks
         if done.entry is None
     }
     return [done.entry for done in checks if done.entry is not None], refused
-
-
-def _one_thread() -> None:
-    """Keep a process of a pool to one core."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _check_about(manifest: Manifest) -> str:

@@ -18,6 +18,7 @@ import lzma
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from promptgym.evaluation.evaluate import evaluate
 from promptgym.evaluation.experiment import Experiment
 from promptgym.leaderboard import outcomes, submission
 from promptgym.leaderboard.files import LOG, MANIFEST, log_digest
+from promptgym.leaderboard.pools import side_by_side
 from promptgym.leaderboard.probes import probe
 from promptgym.leaderboard.tracks import track_of
 from promptgym.problem import Problem
@@ -102,6 +104,7 @@ def pack_bench(
     methods: Sequence[str] = (),
     robust: bool = True,
     transfer: Sequence[str] = (),
+    jobs: int = 1,
 ) -> list[Path]:
     """Write a submission for every method of a benchmark.
 
@@ -112,6 +115,7 @@ def pack_bench(
         methods: only these; all without.
         robust: perturb the chosen prompts and ask again.
         transfer: other models that the chosen prompts are asked of.
+        jobs: how many methods are packed at a time, each in a process of one thread.
 
     Returns:
         The folders.
@@ -129,8 +133,10 @@ def pack_bench(
     chosen = list(methods) or list(known)
     for name in chosen:
         _check_whole(bench, name)
-    loaded = Loaded(robust, tuple(transfer))
-    return [_pack(bench, known[name], Path(out), about, loaded) for name in chosen]
+    packing = partial(
+        _pack, bench=bench, out=Path(out), about=about, robust=robust, transfer=tuple(transfer)
+    )
+    return side_by_side(packing, [known[name] for name in chosen], jobs)
 
 
 def _check_whole(bench: BenchFolder, method: str) -> None:
@@ -154,8 +160,17 @@ def _check_whole(bench: BenchFolder, method: str) -> None:
         )
 
 
-def _pack(bench: BenchFolder, method: JSON, out: Path, about: About, loaded: Loaded) -> Path:
-    """Write the submission of one method; it is there whole or not at all."""
+def _pack(
+    method: JSON,
+    *,
+    bench: BenchFolder,
+    out: Path,
+    about: About,
+    robust: bool,
+    transfer: Sequence[str],
+) -> Path:
+    """Write the submission of one method."""
+    loaded = Loaded(robust, transfer)
     cells = [cell for cell in bench.cells if cell["method"] == method["name"]]
     runs = [bench.path / CELLS / cell["name"] for cell in cells]
     folder = out / folder_name(method["name"])

@@ -28,6 +28,7 @@ Url = Annotated[
 Text = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00-\x09\x0b-\x1f<>]*$")]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16,64}$")]
 Count = Annotated[int, Field(ge=0, le=10**15)]
+Cap = Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -131,7 +132,7 @@ class Cell(Record):
     model: Name
     start: Name
     seed: Annotated[int, Field(ge=0, le=2**63)]
-    budget: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+    budget: dict[Name, Cap]
     config: dict[str, Any]
     identity: Identity
     claim: Claim
