@@ -29,7 +29,6 @@ Load = Annotated[
     list[str] | None,
     typer.Option(help="A task or model not of the package that may be loaded; repeatable."),
 ]
-Jobs = Annotated[int, typer.Option(min=1, help="Submissions checked at a time.")]
 Title = Annotated[str, typer.Option(help="Title of the site.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Submissions checked at a time.")]
 Site = Annotated[Path, typer.Argument(metavar="DIR", help="What `build` wrote.")]
