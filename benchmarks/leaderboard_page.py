@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from browser import chromium  # type: ignore[import-not-found]
+from browser import chromium, missing  # type: ignore[import-not-found]
 from leaderboard_entries import make_entry  # type: ignore[import-not-found]
 
 from promptgym.leaderboard.serve import make_server
@@ -71,6 +71,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=7, help="times a page is loaded")
     options = parser.parse_args()
+    if missing():
+        print(f"not measured: {missing()}")
+        return
     rng = np.random.default_rng(0)
     tasks = [f"task-{i}" for i in range(options.tasks)]
     entries = [

@@ -55,13 +55,16 @@ def course_of(runs: Sequence[Run], measure: str, end: float) -> Course | None:
     known = ~np.isnan(values).any(axis=0) if rows else np.zeros(POINTS, dtype=bool)
     if not known.any():
         return None
+    # What does not change from one point to the next has the same interval there.
+    steps, at = np.unique(values[:, known], axis=1, return_inverse=True)
     drawn = stats.stratified_bootstrap(
         lambda scores: np.asarray(scores.mean(axis=-2)),
-        values[:, known],
+        steps,
         rng=np.random.default_rng(0),
         resamples=RESAMPLES,
     )
-    return Course(grid[known], drawn.point, drawn.low, drawn.high)
+    at = np.ravel(at)
+    return Course(grid[known], drawn.point[at], drawn.low[at], drawn.high[at])
 
 
 def interval_bar(estimate: Estimate, scale: Range, width: int = 88) -> Markup:

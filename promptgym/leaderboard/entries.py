@@ -127,5 +127,5 @@ class Entry:
     @cached_property
     def board(self) -> tuple[str, str, str, str]:
         """Return suite, version, budget and models: only within one board are methods compared."""
-        caps = ", ".join(f"{value:,} {kind}" for kind, value in self.budget.items())
+        caps = ", ".join(f"{value:,.15g} {kind}" for kind, value in self.budget.items())
         return self.suite, self.version, caps, ", ".join(self.models)
