@@ -30,6 +30,8 @@ from promptgym.leaderboard.files import (
 )
 from promptgym.leaderboard.leaks import leaks
 from promptgym.leaderboard.packing import About, folder_name, pack_bench
+from promptgym.leaderboard.recount import SPENT, Recount
+from promptgym.leaderboard.submission import Cell
 from promptgym.leaderboard.tracks import track_of
 from promptgym.prompts import Example, Prompt
 from promptgym.scoring import Scores
@@ -351,3 +353,34 @@ def test_the_command_packs_and_checks(
     ):
         assert command(*wrong) == 2
         assert says in capsys.readouterr().err
+
+
+def asked_in_parts(*parts: list[int] | None) -> Recount:
+    """Follow a log that asks about one prompt in parts, right about the example 0 only."""
+    task = load_task("author", sizes={"train": 4, "dev": 4, "test": 0})
+    recount, queries = Recount(Cell.model_construct(budget={}), task), 0
+    for part in parts:
+        places = range(4) if part is None else part
+        queries += len(places)
+        values = np.array([[float(place == 0) for place in places]])
+        scores = Scores(
+            (Prompt("p"),),
+            tuple(task.train[place] for place in places),
+            task.metric,
+            values,
+            np.zeros(values.shape, dtype=np.int8),
+        )
+        row = {"cell": 0, "kind": "scores", "split": "train", "subset": part}
+        spent = dict.fromkeys(SPENT, 0) | {"queries": queries}
+        answers = {"outcomes": outcomes.to_json(scores), "rewards": [float(values.mean())]}
+        recount.take({**row, "prompts": [{"instruction": "p"}], **answers, "spent": spent})
+    return recount
+
+
+def test_prompts_asked_in_parts_are_put_together_where_that_is_possible() -> None:
+    raced = asked_in_parts([0, 1], [3, 2]).known["train", Prompt("p")]
+    assert (raced.since, raced.mean, raced.reward, raced.at_once) == (4, 0.25, 0.25, False)
+    bandit = asked_in_parts([0, 1], [1, 2], [0, 3]).known["train", Prompt("p")]
+    assert bandit.since is None  # the rewards of overlapping parts say nothing of the whole
+    whole = asked_in_parts([0, 1], [1, 2], None, None).known["train", Prompt("p")]
+    assert (whole.since, whole.mean, whole.reward, whole.at_once) == (8, 0.25, 0.25, True)

@@ -65,8 +65,10 @@ class Known:
         open: whether an example was not asked yet, shape (E,).
         since: queries spent when the last example was asked; None while some are open.
         mean: metric on the whole split, as soon as it is known.
-        reward: mean reward of the rows, by their examples; their sum while examples are open.
-        weight: examples in that sum.
+        reward: on the whole split; while examples are open, the sum over those asked.
+        at_once: whether one row asked about all of it. Such a prompt takes part in the choice for
+            certain; one that was asked in parts does so if that was a race, which no row says.
+        twice: whether rows asked about the same example: rewards cannot be put together then.
     """
 
     values: FloatArray
@@ -74,7 +76,8 @@ class Known:
     since: int | None = None
     mean: float = math.nan
     reward: float = 0.0
-    weight: int = 0
+    at_once: bool = False
+    twice: bool = False
 
 
 @dataclass
@@ -172,19 +175,23 @@ class Recount:
         known = self.known.setdefault(
             (split, prompt), Known(np.full(size, np.nan), np.ones(size, dtype=bool))
         )
-        if known.since is not None:
+        if known.at_once:
             return
         answered = scores.status[i] != SKIPPED
         at = np.asarray(places)[answered]
+        value = math.nan if reward is None else reward
+        if len(at) == size and len(set(at.tolist())) == size:
+            known.at_once, known.reward = True, value
+        elif known.since is None:
+            known.twice |= not known.open[at].all() or len(set(at.tolist())) < len(at)
+            known.reward += value * len(at) / size
+        else:
+            return
         known.values[at] = scores.values[i][answered]
         known.open[at] = False
-        number = int(answered.sum())
-        known.reward += number * (math.nan if reward is None else reward)
-        known.weight += number
-        if not known.open.any():
+        if known.at_once or not (known.twice or known.open.any()):
             known.since = self.spent["queries"]
             known.mean = _mean(self.task, known.values, split)
-            known.reward /= max(1, known.weight)
 
     def _held_out(self, row: JSON) -> list[Asked]:
         """Take what the evaluator asked about on test."""
@@ -225,7 +232,8 @@ class Recount:
                 f"the prompt {said} is chosen at {queries} queries, and the log does not show that "
                 "it was asked about the whole training split by then"
             )
-        best = max(worth, key=lambda p: worth[p])
+        certain = [p for p in worth if p == prompt or self.known["train", p].at_once]
+        best = max(certain, key=lambda p: worth[p])
         mine, theirs = worth[prompt], worth[best]
         worse = mine[1] < theirs[1] - LOOSE * max(1.0, abs(theirs[1]))
         if mine[0] < theirs[0] - NEAR or (mine[0] <= theirs[0] + NEAR and worse):
