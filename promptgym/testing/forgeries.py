@@ -270,8 +270,13 @@ def _extra_file(folder: Path) -> None:
 
 
 def _other_suite(s: Opened) -> None:
-    """An easier suite under the name of one of the package."""
+    """A suite with a budget ten times as large, under the name of one of the package."""
     s.manifest["suite"]["name"] = "tiny"
+    for budget in s.manifest["suite"]["content"]["budgets"]:
+        budget["queries"] *= 10
+    for cell in s.manifest["cells"]:
+        cell["budget"]["queries"] *= 10
+        cell["config"]["budget"]["queries"] *= 10
 
 
 FORGERIES: tuple[Forgery, ...] = (
@@ -319,7 +324,11 @@ FORGERIES: tuple[Forgery, ...] = (
     Forgery("all of the robustness is edited", "when measured again", changes(_edited_robustness)),
     Forgery("transfer to a model with code", "no model of the package", changes(_transfer_to_code)),
     Forgery("a seed is left out", "at least 5 are needed", changes(_seeds_left_out)),
-    Forgery("an easier suite under a known name", "asks for something else", changes(_other_suite)),
+    Forgery(
+        "a known suite with a larger budget",
+        "asks for something else",
+        changes(_other_suite),
+    ),
     Forgery("a model of the sender's", "is not of the package", changes(_own_model)),
     Forgery(
         "a metric that is code", "task options that a check does not take", changes(_own_metric)
