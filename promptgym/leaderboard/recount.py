@@ -13,8 +13,9 @@ from promptgym.errors import PromptGymError
 from promptgym.leaderboard import outcomes
 from promptgym.leaderboard.entries import Run
 from promptgym.leaderboard.files import Refused
+from promptgym.leaderboard.known import Asked, Known
 from promptgym.leaderboard.submission import Cell
-from promptgym.prompts import Example, Prompt
+from promptgym.prompts import Prompt
 from promptgym.scoring import Scores
 from promptgym.scoring.scores import SKIPPED
 from promptgym.tasks import Task
@@ -25,6 +26,10 @@ NEAR = 1e-6
 """Two metrics that differ by less are the same: a claim has all digits, the log has six."""
 LOOSE = 1e-4
 """The same for rewards, which may be put together from several rows of the log."""
+MOST_KNOWN = 50_000_000
+"""Outcomes, prompts x examples of a split, that are kept of a run at most."""
+MOST_CHOICES = 20_000_000
+"""Incumbents x prompts to choose from, at most."""
 _KEYS = {
     "scores": {"split", "subset", "prompts", "outcomes", "rewards", "spent"},
     "proposals": {"completions", "failures", "spent"},
@@ -33,48 +38,6 @@ _KEYS = {
     "held_out": {"prompts", "outcomes"},
     "robustness": {"found"},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One prompt's outcomes on examples, as the log has them: what a check may ask again.
-
-    Attributes:
-        split: "train", "dev" or "test".
-        examples: which.
-        prompt: the prompt.
-        scores: of the row of the log.
-        row: its place in the scores.
-        reward: its reward in the log; None on test, or if there is none.
-    """
-
-    split: str
-    examples: Sequence[Example]
-    prompt: Prompt
-    scores: Scores
-    row: int
-    reward: float | None
-
-
-@dataclass(slots=True)
-class Known:
-    """What is known of a prompt on a split.
-
-    Attributes:
-        values: outcome on every example, shape (E,); NaN if it failed or was not asked.
-        open: whether an example was not asked yet, shape (E,).
-        since: queries spent when the last example was asked; None while some are open.
-        mean: metric on the whole split, as soon as it is known.
-        reward: mean reward of the rows, by their examples; their sum while examples are open.
-        weight: examples in that sum.
-    """
-
-    values: FloatArray
-    open: np.ndarray[Any, np.dtype[np.bool_]]
-    since: int | None = None
-    mean: float = math.nan
-    reward: float = 0.0
-    weight: int = 0
 
 
 @dataclass
@@ -146,14 +109,15 @@ class Recount:
         )
         if not isinstance(rewards, list) or len(rewards) != len(prompts):
             raise Refused(f"{len(prompts)} prompts have other than {len(prompts)} rewards")
+        outcomes.check_answered(scores, rewards)
         self._spend(row["spent"], int((scores.status != SKIPPED).sum()))
         self.failures += int(scores.failed.sum())
-        for i, (prompt, reward) in enumerate(zip(prompts, rewards, strict=True)):
-            if reward is not None and type(reward) not in (int, float):
-                raise Refused(f"{reward!r} is no reward")
+        told = [
             self._learn(split, prompt, places, scores, i, reward, len(whole))
+            for i, (prompt, reward) in enumerate(zip(prompts, rewards, strict=True))
+        ]
         return [
-            Asked(split, scores.examples, prompt, scores, i, rewards[i])
+            Asked(split, scores.examples, prompt, scores, i, rewards[i], told[i])
             for i, prompt in enumerate(prompts)
         ]
 
@@ -166,14 +130,16 @@ class Recount:
         i: int,
         reward: float | None,
         size: int,
-    ) -> None:
-        """Put one prompt's outcomes to what is known of it."""
+    ) -> bool:
+        """Put one prompt's outcomes to what is known of it; False if all of it was before."""
         self.prompts.setdefault(prompt)
+        if (len(self.known) + 1) * size > MOST_KNOWN:
+            raise Refused(f"more than {MOST_KNOWN:,} outcomes of one run are not read")
         known = self.known.setdefault(
             (split, prompt), Known(np.full(size, np.nan), np.ones(size, dtype=bool))
         )
         if known.since is not None:
-            return
+            return False
         answered = scores.status[i] != SKIPPED
         at = np.asarray(places)[answered]
         known.values[at] = scores.values[i][answered]
@@ -185,6 +151,7 @@ class Recount:
             known.since = self.spent["queries"]
             known.mean = _mean(self.task, known.values, split)
             known.reward /= max(1, known.weight)
+        return True
 
     def _held_out(self, row: JSON) -> list[Asked]:
         """Take what the evaluator asked about on test."""
@@ -192,6 +159,8 @@ class Recount:
         found = outcomes.from_json(row["outcomes"], prompts, self.task.test, self.task.metric)
         if not prompts or len(set(prompts)) != len(prompts):
             raise Refused("the evaluator asks every incumbent about test once")
+        if (found.status == SKIPPED).any():
+            raise Refused("examples of test were skipped; the evaluator asks about all of them")
         for i, prompt in enumerate(prompts):
             self.known["test", prompt] = Known(
                 found.values[i], found.status[i] == SKIPPED, 0, float(found.mean[i])
@@ -205,6 +174,8 @@ class Recount:
         """Take the choices, and choose again by the protocol's rule."""
         if not isinstance(rows, list) or not rows:
             raise Refused("a run that chose no prompt")
+        if len(rows) * len(self.prompts) > MOST_CHOICES:
+            raise Refused(f"{len(rows):,} choices among {len(self.prompts):,} prompts are too many")
         for row in rows:
             if not isinstance(row, dict) or set(row) != {"queries", "prompt"}:
                 raise Refused("an incumbent is queries and a prompt")

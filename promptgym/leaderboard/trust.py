@@ -51,7 +51,7 @@ class Shelf:
         key = repr(experiment)
         if key not in self._made:
             task, model = experiment.load()
-            self._made[key] = task, experiment.problem(task, model, cache=False)
+            self._made[key] = task, experiment.problem(task, model, cache=False, max_failures=1.0)
         task, problem = self._made[key]
         here = {
             "model": problem.model.name,
