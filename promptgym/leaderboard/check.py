@@ -6,6 +6,7 @@ The log is read once, row by row. What is kept of it: the chosen prompts, and a 
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,8 @@ MOST_PARTS = 1000
 """Rows of a run about its chosen prompt that are asked again, at most."""
 MOST_AGAIN = 5_000_000
 """Pairs that the models are asked about again, at most."""
+LONGEST = 1000
+"""Characters of a problem that are shown."""
 SAMPLE = 32
 """Prompts that are asked again, beside the chosen ones."""
 PROBED = 2
@@ -168,7 +171,7 @@ def check_submission(
         entry = _entry(doing, called, tuple(runs))
     return Check(
         path=folder,
-        problems=tuple(problems),
+        problems=tuple(map(shown, problems)),
         entry=entry,
         rows=doing.rows if doing else 0,
         queries=doing.queries if doing else 0,
@@ -207,6 +210,12 @@ def check_submissions(
         if done.entry is None
     }
     return [done.entry for done in checks if done.entry is not None], refused
+
+
+def shown(text: str) -> str:
+    """Return a problem as a terminal may show it: whole, but for signs that are not to be seen."""
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _check_about(manifest: Manifest) -> str:
@@ -248,7 +257,7 @@ def _runs(folder: Path, doing: _Checking) -> Iterator[Run]:
 def _run(doing: _Checking, number: int, cell: Cell, rows: Iterator[JSON]) -> Run | None:
     """Work out one run; None if something in it does not match."""
     task, problem = doing.shelf.problem(cell)
-    recount = Recount(cell, task)
+    recount = Recount(cell, task, proposes=doing.manifest.method.track != "search")
     chosen = _claimed(cell)
     run, why = None, None
     for row in rows:
@@ -347,6 +356,6 @@ def _entry(doing: _Checking, suite: str, runs: tuple[Run, ...]) -> Entry:
         authors=manifest.authors,
         url=manifest.url,
         description=manifest.description,
-        command=manifest.command,
+        command=f"promptgym bench {shlex.quote(manifest.suite.name)}",
         runs=runs,
     )

@@ -47,6 +47,7 @@ class Recount:
     Attributes:
         cell: what the manifest says of it.
         task: with its test split open.
+        proposes: whether a proposer may write prompts, by the track.
         spent: what was spent by the last row.
         known: (split, prompt) -> what is known of it.
         prompts: all that were asked about, in order, each once.
@@ -58,6 +59,7 @@ class Recount:
 
     cell: Cell
     task: Task
+    proposes: bool = True
     spent: JSON = field(default_factory=lambda: dict.fromkeys(SPENT, 0))
     known: dict[tuple[str, Prompt], Known] = field(default_factory=dict)
     prompts: dict[Prompt, None] = field(default_factory=dict)
@@ -82,6 +84,8 @@ class Recount:
             raise Refused(f"a row of kind {kind!r} where the run is over")
         if kind == "scores":
             return self._scores(row)
+        if kind == "proposals" and not self.proposes:
+            raise Refused("a proposer wrote prompts, and the track is 'search'")
         if kind in ("proposals", "ended"):
             self._spend(row["spent"], None)
             return []
