@@ -163,7 +163,7 @@ def test_forgeries_are_refused_with_the_reason(
 def test_the_same_prompts_are_asked_again_for_the_same_seed(packed: list[Path]) -> None:
     one, two = (check_submission(packed[0], sample=4, seed=7) for _ in range(2))
     assert one.entry == two.entry
-    assert check_submission(packed[0], sample=0).rescored == 15
+    assert check_submission(packed[0], sample=0).rescored >= 15  # and the other incumbents
 
 
 def test_one_bad_submission_does_not_stop_the_others(packed: list[Path], tmp_path: Path) -> None:

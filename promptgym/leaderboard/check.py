@@ -6,6 +6,7 @@ The log is read once, row by row. What is kept of it: the chosen prompts, and a 
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,10 +30,11 @@ from promptgym.leaderboard.files import (
     read_log,
     read_manifest,
 )
+from promptgym.leaderboard.known import Asked
 from promptgym.leaderboard.leaks import leaks
 from promptgym.leaderboard.pools import side_by_side
 from promptgym.leaderboard.probes import check_robustness, probe
-from promptgym.leaderboard.recount import Asked, Recount
+from promptgym.leaderboard.recount import Recount
 from promptgym.leaderboard.rescore import disagreements, robustness_differences
 from promptgym.leaderboard.submission import Cell, Manifest
 from promptgym.leaderboard.tracks import is_known, track_of
@@ -42,6 +44,12 @@ from promptgym.prompts import Prompt
 from promptgym.tasks import Task
 from promptgym.types import JSON
 
+MOST_PARTS = 1000
+"""Rows of a run about its chosen prompt that are asked again, at most."""
+MOST_AGAIN = 5_000_000
+"""Pairs that the models are asked about again, at most."""
+LONGEST = 1000
+"""Characters of a problem that are shown."""
 SAMPLE = 32
 """Prompts that are asked again, beside the chosen ones."""
 PROBED = 2
@@ -83,7 +91,7 @@ class _Checking:
         sample: how many prompts to keep.
         rng: draws them.
         kept: those, with the number of their run.
-        final: number of a run -> what the log says of its chosen prompt.
+        final: number of a run -> what the log says of its chosen prompt, and of others on test.
         transfer: number of a run -> other models that its prompt was asked of.
         problems: that were found.
         rows: of the log so far.
@@ -163,7 +171,7 @@ def check_submission(
         entry = _entry(doing, called, tuple(runs))
     return Check(
         path=folder,
-        problems=tuple(problems),
+        problems=tuple(map(shown, problems)),
         entry=entry,
         rows=doing.rows if doing else 0,
         queries=doing.queries if doing else 0,
@@ -202,6 +210,12 @@ def check_submissions(
         if done.entry is None
     }
     return [done.entry for done in checks if done.entry is not None], refused
+
+
+def shown(text: str) -> str:
+    """Return a problem as a terminal may show it: whole, but for signs that are not to be seen."""
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _check_about(manifest: Manifest) -> str:
@@ -243,7 +257,7 @@ def _runs(folder: Path, doing: _Checking) -> Iterator[Run]:
 def _run(doing: _Checking, number: int, cell: Cell, rows: Iterator[JSON]) -> Run | None:
     """Work out one run; None if something in it does not match."""
     task, problem = doing.shelf.problem(cell)
-    recount = Recount(cell, task)
+    recount = Recount(cell, task, proposes=doing.manifest.method.track != "search")
     chosen = _claimed(cell)
     run, why = None, None
     for row in rows:
@@ -256,10 +270,12 @@ def _run(doing: _Checking, number: int, cell: Cell, rows: Iterator[JSON]) -> Run
             why = f"{cell.title}, log line {doing.rows}: {error}"
             continue
         for one in asked:
-            if one.prompt == chosen and len(one.examples) == len(_split(task, one.split)):
-                doing.final.setdefault(number, []).append(one)
+            if one.told and (one.prompt == chosen or one.split == "test"):
+                doing.final.setdefault(number, []).append(one.alone())
             else:
                 _maybe_keep(doing, number, one)
+        if len(doing.final.get(number, ())) > MOST_PARTS:
+            why = f"{cell.title}: the prompt was asked about in more than {MOST_PARTS:,} parts"
     if why is None:
         try:
             run = recount.finish(_regrets(recount, task, problem))
@@ -285,19 +301,13 @@ def _claimed(cell: Cell) -> Prompt | None:
         return None
 
 
-def _split(task: Task, name: str) -> Sequence[object]:
-    """Return a split's examples."""
-    split: Sequence[object] = getattr(task, name)
-    return split
-
-
 def _maybe_keep(doing: _Checking, number: int, one: Asked) -> None:
     """Keep it with the chance that leaves a uniform sample of everything seen so far."""
     doing.seen += 1
     if len(doing.kept) < doing.sample:
-        doing.kept.append((number, one))
+        doing.kept.append((number, one.alone()))
     elif (place := int(doing.rng.integers(doing.seen))) < doing.sample:
-        doing.kept[place] = number, one
+        doing.kept[place] = number, one.alone()
 
 
 def _regrets(recount: Recount, task: Task, problem: Problem) -> list[float] | None:
@@ -308,6 +318,9 @@ def _regrets(recount: Recount, task: Task, problem: Problem) -> list[float] | No
 def _ask_again(doing: _Checking, runs: Sequence[Run]) -> Iterator[str]:
     """Ask the models again; yield what they do not say."""
     cells = doing.manifest.cells
+    if (pairs := sum(len(one.examples) for _, one in doing.asked)) > MOST_AGAIN:
+        yield f"{pairs:,} pairs would have to be asked again; at most {MOST_AGAIN:,} are"
+        return
     groups: dict[int, tuple[Problem, list[Asked], str]] = {}
     for number, cell in enumerate(cells):
         own = [*doing.final.get(number, ()), *(a for n, a in doing.kept if n == number)]
@@ -343,6 +356,6 @@ def _entry(doing: _Checking, suite: str, runs: tuple[Run, ...]) -> Entry:
         authors=manifest.authors,
         url=manifest.url,
         description=manifest.description,
-        command=manifest.command,
+        command=f"promptgym bench {shlex.quote(manifest.suite.name)}",
         runs=runs,
     )

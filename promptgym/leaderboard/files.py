@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from promptgym.types import JSON
 
 MANIFEST, LOG = "submission.json", "log.jsonl.xz"
 CHUNK = 1 << 20
+DIGITS = 20
+"""Digits of a whole number, at most."""
 DEPTH = 40
 """How deep JSON may be nested."""
 
@@ -137,7 +140,13 @@ def parse(data: bytes, what: str) -> Any:
         Refused: saying what is wrong with it.
     """
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_finite)
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_once,
+            parse_constant=_finite,
+            parse_float=_float,
+            parse_int=_int,
+        )
     except RecursionError:
         raise Refused(f"{what}: nested too deep") from None
     except ValueError as error:
@@ -158,6 +167,19 @@ def _once(pairs: list[tuple[str, Any]]) -> JSON:
 def _finite(text: str) -> NoReturn:
     """Refuse NaN and infinities."""
     raise ValueError(f"{text} is no number of JSON")
+
+
+def _float(text: str) -> float:
+    """Return a number; `1e400` would be infinite."""
+    value = float(text)
+    return value if math.isfinite(value) else _finite(text)
+
+
+def _int(text: str) -> int:
+    """Return a whole number that other types of numbers hold, too."""
+    if len(text) > DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
 
 
 def _depth(value: Any) -> int:

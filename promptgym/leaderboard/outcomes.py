@@ -12,12 +12,14 @@ import numpy as np
 from promptgym.leaderboard.files import Refused
 from promptgym.prompts import Example, Prompt
 from promptgym.scoring import Scores
-from promptgym.scoring.scores import OK, STATUS_NAMES
+from promptgym.scoring.scores import OK, SKIPPED, STATUS_NAMES
 from promptgym.tasks import Metric
 from promptgym.types import JSON
 
 DIGITS = 6
 """Decimals that are kept of outcomes between 0 and 1."""
+MOST_PAIRS = 20_000_000
+"""Prompts x examples of one row, at most."""
 
 
 def to_json(scores: Scores) -> JSON:
@@ -51,6 +53,8 @@ def from_json(
     """
     shape = len(prompts), len(examples)
     size = shape[0] * shape[1]
+    if size > MOST_PAIRS:
+        raise Refused(f"a row of {size:,} outcomes; at most {MOST_PAIRS:,} are read")
     if not isinstance(row, dict) or set(row) not in ({"bits", "failed"}, {"values", "failed"}):
         raise Refused("outcomes are bits or values, and those that failed")
     values = _bits(row["bits"], size) if "bits" in row else _numbers(row["values"], size)
@@ -67,6 +71,25 @@ def from_json(
         values=values.reshape(shape),
         status=status.reshape(shape),
     )
+
+
+def check_answered(scores: Scores, rewards: Sequence[Any]) -> None:
+    """Refuse outcomes and rewards that no scorer gives, and with which a prompt could be hidden.
+
+    A prompt is asked about all examples of a row or, where the budget ends, about none. It has a
+    reward if it was answered at all.
+
+    Raises:
+        Refused: saying which it is.
+    """
+    skipped = scores.status == SKIPPED
+    if (skipped.any(axis=1) & ~skipped.all(axis=1)).any():
+        raise Refused("a prompt was asked about some of the examples, and others were skipped")
+    for reward, answered in zip(rewards, (scores.status == OK).any(axis=1), strict=True):
+        if reward is None and answered:
+            raise Refused("a prompt that was answered has no reward")
+        if reward is not None and type(reward) not in (int, float):
+            raise Refused(f"{reward!r} is no reward")
 
 
 def _bits(text: Any, size: int) -> np.ndarray[Any, np.dtype[np.float64]]:

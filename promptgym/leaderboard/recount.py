@@ -13,8 +13,9 @@ from promptgym.errors import PromptGymError
 from promptgym.leaderboard import outcomes
 from promptgym.leaderboard.entries import Run
 from promptgym.leaderboard.files import Refused
+from promptgym.leaderboard.known import Asked, Known
 from promptgym.leaderboard.submission import Cell
-from promptgym.prompts import Example, Prompt
+from promptgym.prompts import Prompt
 from promptgym.scoring import Scores
 from promptgym.scoring.scores import SKIPPED
 from promptgym.tasks import Task
@@ -25,6 +26,10 @@ NEAR = 1e-6
 """Two metrics that differ by less are the same: a claim has all digits, the log has six."""
 LOOSE = 1e-4
 """The same for rewards, which may be put together from several rows of the log."""
+MOST_KNOWN = 50_000_000
+"""Outcomes, prompts x examples of a split, that are kept of a run at most."""
+MOST_CHOICES = 20_000_000
+"""Incumbents x prompts to choose from, at most."""
 _KEYS = {
     "scores": {"split", "subset", "prompts", "outcomes", "rewards", "spent"},
     "proposals": {"completions", "failures", "spent"},
@@ -35,51 +40,6 @@ _KEYS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One prompt's outcomes on examples, as the log has them: what a check may ask again.
-
-    Attributes:
-        split: "train", "dev" or "test".
-        examples: which.
-        prompt: the prompt.
-        scores: of the row of the log.
-        row: its place in the scores.
-        reward: its reward in the log; None on test, or if there is none.
-    """
-
-    split: str
-    examples: Sequence[Example]
-    prompt: Prompt
-    scores: Scores
-    row: int
-    reward: float | None
-
-
-@dataclass(slots=True)
-class Known:
-    """What is known of a prompt on a split.
-
-    Attributes:
-        values: outcome on every example, shape (E,); NaN if it failed or was not asked.
-        open: whether an example was not asked yet, shape (E,).
-        since: queries spent when the last example was asked; None while some are open.
-        mean: metric on the whole split, as soon as it is known.
-        reward: on the whole split; while examples are open, the sum over those asked.
-        at_once: whether one row asked about all of it. Such a prompt takes part in the choice for
-            certain; one that was asked in parts does so if that was a race, which no row says.
-        twice: whether rows asked about the same example: rewards cannot be put together then.
-    """
-
-    values: FloatArray
-    open: np.ndarray[Any, np.dtype[np.bool_]]
-    since: int | None = None
-    mean: float = math.nan
-    reward: float = 0.0
-    at_once: bool = False
-    twice: bool = False
-
-
 @dataclass
 class Recount:
     """One run, worked out from its log.
@@ -87,6 +47,7 @@ class Recount:
     Attributes:
         cell: what the manifest says of it.
         task: with its test split open.
+        proposes: whether a proposer may write prompts, by the track.
         spent: what was spent by the last row.
         known: (split, prompt) -> what is known of it.
         prompts: all that were asked about, in order, each once.
@@ -98,6 +59,7 @@ class Recount:
 
     cell: Cell
     task: Task
+    proposes: bool = True
     spent: JSON = field(default_factory=lambda: dict.fromkeys(SPENT, 0))
     known: dict[tuple[str, Prompt], Known] = field(default_factory=dict)
     prompts: dict[Prompt, None] = field(default_factory=dict)
@@ -122,6 +84,8 @@ class Recount:
             raise Refused(f"a row of kind {kind!r} where the run is over")
         if kind == "scores":
             return self._scores(row)
+        if kind == "proposals" and not self.proposes:
+            raise Refused("a proposer wrote prompts, and the track is 'search'")
         if kind in ("proposals", "ended"):
             self._spend(row["spent"], None)
             return []
@@ -149,14 +113,15 @@ class Recount:
         )
         if not isinstance(rewards, list) or len(rewards) != len(prompts):
             raise Refused(f"{len(prompts)} prompts have other than {len(prompts)} rewards")
+        outcomes.check_answered(scores, rewards)
         self._spend(row["spent"], int((scores.status != SKIPPED).sum()))
         self.failures += int(scores.failed.sum())
-        for i, (prompt, reward) in enumerate(zip(prompts, rewards, strict=True)):
-            if reward is not None and type(reward) not in (int, float):
-                raise Refused(f"{reward!r} is no reward")
+        told = [
             self._learn(split, prompt, places, scores, i, reward, len(whole))
+            for i, (prompt, reward) in enumerate(zip(prompts, rewards, strict=True))
+        ]
         return [
-            Asked(split, scores.examples, prompt, scores, i, rewards[i])
+            Asked(split, scores.examples, prompt, scores, i, rewards[i], told[i])
             for i, prompt in enumerate(prompts)
         ]
 
@@ -169,14 +134,16 @@ class Recount:
         i: int,
         reward: float | None,
         size: int,
-    ) -> None:
-        """Put one prompt's outcomes to what is known of it."""
+    ) -> bool:
+        """Put one prompt's outcomes to what is known of it; False if all of it was before."""
         self.prompts.setdefault(prompt)
+        if (len(self.known) + 1) * size > MOST_KNOWN:
+            raise Refused(f"more than {MOST_KNOWN:,} outcomes of one run are not read")
         known = self.known.setdefault(
             (split, prompt), Known(np.full(size, np.nan), np.ones(size, dtype=bool))
         )
         if known.at_once:
-            return
+            return False
         answered = scores.status[i] != SKIPPED
         at = np.asarray(places)[answered]
         value = math.nan if reward is None else reward
@@ -186,12 +153,13 @@ class Recount:
             known.twice |= not known.open[at].all() or len(set(at.tolist())) < len(at)
             known.reward += value * len(at) / size
         else:
-            return
+            return False
         known.values[at] = scores.values[i][answered]
         known.open[at] = False
         if known.at_once or not (known.twice or known.open.any()):
             known.since = self.spent["queries"]
             known.mean = _mean(self.task, known.values, split)
+        return True
 
     def _held_out(self, row: JSON) -> list[Asked]:
         """Take what the evaluator asked about on test."""
@@ -199,6 +167,8 @@ class Recount:
         found = outcomes.from_json(row["outcomes"], prompts, self.task.test, self.task.metric)
         if not prompts or len(set(prompts)) != len(prompts):
             raise Refused("the evaluator asks every incumbent about test once")
+        if (found.status == SKIPPED).any():
+            raise Refused("examples of test were skipped; the evaluator asks about all of them")
         for i, prompt in enumerate(prompts):
             self.known["test", prompt] = Known(
                 found.values[i], found.status[i] == SKIPPED, 0, float(found.mean[i])
@@ -212,6 +182,8 @@ class Recount:
         """Take the choices, and choose again by the protocol's rule."""
         if not isinstance(rows, list) or not rows:
             raise Refused("a run that chose no prompt")
+        if len(rows) * len(self.prompts) > MOST_CHOICES:
+            raise Refused(f"{len(rows):,} choices among {len(self.prompts):,} prompts are too many")
         for row in rows:
             if not isinstance(row, dict) or set(row) != {"queries", "prompt"}:
                 raise Refused("an incumbent is queries and a prompt")
@@ -232,8 +204,9 @@ class Recount:
                 f"the prompt {said} is chosen at {queries} queries, and the log does not show that "
                 "it was asked about the whole training split by then"
             )
-        certain = [p for p in worth if p == prompt or self.known["train", p].at_once]
-        best = max(certain, key=lambda p: worth[p])
+        # dev is asked about prompts that take part in the choice, so those do for certain
+        certain = [p for p in worth if worth[p][0] >= 0 or self.known["train", p].at_once]
+        best = max([prompt, *certain], key=lambda p: worth[p])
         mine, theirs = worth[prompt], worth[best]
         worse = mine[1] < theirs[1] - LOOSE * max(1.0, abs(theirs[1]))
         if mine[0] < theirs[0] - NEAR or (mine[0] <= theirs[0] + NEAR and worse):

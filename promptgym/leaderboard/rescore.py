@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from promptgym.leaderboard.recount import Asked
+from promptgym.leaderboard.known import Asked
 from promptgym.problem import Problem
 from promptgym.scoring import Scores
-from promptgym.scoring.scores import OK
+from promptgym.scoring.asking import is_remote
+from promptgym.scoring.scores import OK, SKIPPED
 from promptgym.types import JSON, FloatArray
 
 TIE = 1e-3
@@ -37,7 +38,25 @@ def disagreements(asked: Sequence[Asked], problem: Problem) -> Iterator[str]:
         place = {prompt: i for i, prompt in enumerate(prompts)}
         for one in group:
             i = place[one.prompt]
+            if not is_remote(problem.model):  # over a network, failures come and go
+                yield from _failures(one, scores, i)
             yield from _differences(one, scores, i, rewards, problem.reward.scale)
+
+
+def _failures(one: Asked, scores: Scores, i: int) -> Iterator[str]:
+    """Yield where the log has a failure and the model an answer, or the other way round."""
+    said, found = one.scores.status[one.row], scores.status[i]
+    other = (said != SKIPPED) & ((said == OK) != (found == OK))
+    if other.any():
+        yield (
+            f"{_what(one)}: {int(other.sum())} of {len(said)} evaluations failed in the log and "
+            "not when asked again, or the other way round"
+        )
+
+
+def _what(one: Asked) -> str:
+    """Return how sentences call it."""
+    return f"the prompt {one.prompt.instruction[:60]!r} on {one.split}"
 
 
 def _differences(
@@ -47,7 +66,7 @@ def _differences(
     said, found = one.scores.values[one.row], scores.values[i]
     both = (one.scores.status[one.row] == OK) & (scores.status[i] == OK)
     other = both & (np.abs(said - found) > 1e-5) & ~_ties(scores, i)
-    what = f"the prompt {one.prompt.instruction[:60]!r} on {one.split}"
+    what = _what(one)
     if other.any():
         yield (
             f"{what}: {int(other.sum())} of {len(said)} outcomes are not what the model says "

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from promptgym.leaderboard.files import MANIFEST, Refused
 from promptgym.types import JSON
@@ -17,10 +24,28 @@ FORMAT, VERSION = "promptgym-submission", 1
 SEEDS = 5
 """Fewest seeds of every task (protocol, point 5)."""
 
-Line = Annotated[str, StringConstraints(max_length=300, pattern=r"^[^\x00-\x1f\x7f<>]*$")]
+MOST_CELLS = 10_000
+"""Runs of a submission, at most."""
+
+
+def _visible(text: str) -> str:
+    """Refuse signs that cannot be seen, with which one name looks like another or backwards."""
+    if not text.isprintable():
+        hidden = next(c for c in text if not c.isprintable())
+        raise ValueError(f"String should have no sign that cannot be seen (U+{ord(hidden):04X})")
+    return text
+
+
+Line = Annotated[
+    str,
+    StringConstraints(max_length=300, pattern=r"^[^\x00-\x1f\x7f<>]*$"),
+    AfterValidator(_visible),
+]
 """One line of text without angle brackets."""
 Name = Annotated[
-    str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f<>/\\]+$")
+    str,
+    StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f<>/\\]+$"),
+    AfterValidator(_visible),
 ]
 Url = Annotated[
     str, StringConstraints(max_length=300, pattern=r"^(https?://[^\x00-\x20\x7f<>\"'\\]+)?$")
@@ -180,7 +205,7 @@ class Manifest(Record):
     description: Text
     command: Line
     environment: Environment
-    cells: Annotated[list[Cell], Field(min_length=1, max_length=10_000)]
+    cells: Annotated[list[Cell], Field(min_length=1, max_length=MOST_CELLS)]
     log: Log
 
 
