@@ -85,6 +85,7 @@ bench: $(VENV)/.installed  ## measure speed, then learning; QUICK=1 only tries e
 	$(PY) benchmarks/cache.py $(call quick,--scores 50000 --rounds 1)
 	$(PY) benchmarks/env_steps.py --seconds $(call quick,0.3 --sizes 1 8,5)
 	$(PY) benchmarks/table_steps.py $(call quick,--steps 50 --rounds 1)
+	$(PY) benchmarks/forged.py leaderboard/submissions/tiny/ape
 	$(PY) benchmarks/http_calls.py $(call quick,--calls 400 --rounds 2)
 	$(PY) benchmarks/leaderboard_page.py $(call quick,--methods 10 --tasks 3 --rounds 1)
 	$(PY) benchmarks/ray_workers.py $(call quick,--texts 256 --repeats 1)
