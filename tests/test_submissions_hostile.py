@@ -35,14 +35,20 @@ SIZE = {"train": 16, "dev": 16, "test": 40}
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def bench(tmp_path_factory: pytest.TempPathFactory) -> BenchFolder:
     folder = tmp_path_factory.mktemp("hostile")
     file = folder / "little.toml"
     file.write_text(SUITE)
     bench = BenchFolder.create(folder / "bench", load_suite(file))
     for cell in load_suite(file).cells():
         run_cell(bench.job(cell))
-    return pack_bench(bench.path, folder / "out", About(authors="A"), robust=False)
+    return bench
+
+
+@pytest.fixture(scope="module")
+def packed(bench: BenchFolder, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    out = tmp_path_factory.mktemp("packed")
+    return pack_bench(bench.path, out, About(authors="A"), robust=False)
 
 
 def problems(path: Path, tmp_path: Path, edit: Callable[[Opened], None]) -> tuple[str, ...]:
@@ -224,3 +230,12 @@ def test_the_command_is_not_the_senders(packed: list[Path], tmp_path: Path) -> N
     check = check_submission(folder, sample=0)
     assert check.entry is not None
     assert check.entry.command == "promptgym bench little"
+
+
+def test_robustness_is_of_all_runs_or_of_none(bench: BenchFolder, tmp_path: Path) -> None:
+    (path,) = pack_bench(bench.path, tmp_path, About(authors="A"), methods=["random_tokens"])
+
+    def edit(s: Opened) -> None:
+        s.row("robustness")["found"] = None
+
+    assert "robustness was measured in 4 of 5 runs" in problems(path, tmp_path, edit)[0]
