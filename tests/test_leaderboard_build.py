@@ -38,7 +38,7 @@ def test_what_passes_is_shown_and_what_does_not_is_listed_with_the_reason(
     out = tmp_path / "site"
     assert command("leaderboard", "build", str(submissions), "--out", str(out), "--jobs", "2") == 0
     said = capsys.readouterr().out.splitlines()
-    assert said == ["1 submissions shown, 1 refused, 9 files", str(out / "index.html")]
+    assert said == ["1 submissions shown, 1 refused, 8 files", str(out / "index.html")]
     index, refused = Page(out / "index.html"), Page(out / "refused.html")
     head, row = [r for r in index.rows() if len(r) > 5][-2:]
     assert row[:2] == ["1", "manual"] and dict(zip(head, row, strict=True))["queries"] == "32"

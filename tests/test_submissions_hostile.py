@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from promptgym.errors import ConfigError
 from promptgym.evaluation.bench import BenchFolder
 from promptgym.evaluation.bench_cell import run_cell
 from promptgym.evaluation.suite_file import load_suite
@@ -238,4 +239,25 @@ def test_robustness_is_of_all_runs_or_of_none(bench: BenchFolder, tmp_path: Path
     def edit(s: Opened) -> None:
         s.row("robustness")["found"] = None
 
-    assert "robustness was measured in 4 of 5 runs" in problems(path, tmp_path, edit)[0]
+    def elsewhere(s: Opened) -> None:
+        found = s.row("robustness")["found"]
+        found["transfer"] = {"tiny-masked": {"value": found["value"], "drop": 0.0}}
+
+    for change, says in (
+        (edit, "robustness was measured in 4 of 5 runs"),
+        (elsewhere, "other models were asked about some"),
+    ):
+        assert says in problems(path, tmp_path / change.__name__, change)[0]
+
+
+def test_what_no_check_takes_is_not_packed(bench: BenchFolder, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for about, out, says in (
+        (About(authors="<b>"), "out", "authors: String should match"),
+        (About(authors="A", url="javascript:x"), "out", "url: String should match"),
+        (About(authors="A\u200b"), "out", "U\\+200B"),
+        (About(authors="A"), "file", "is a file"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            pack_bench(bench.path, tmp_path / out, about, robust=False)
+    assert not (tmp_path / "out").exists()

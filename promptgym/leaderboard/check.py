@@ -316,6 +316,9 @@ def _half_measured(runs: Sequence[Run]) -> Iterator[str]:
         own = [run.robustness is not None for run in runs if run.task == task]
         if any(own) and not all(own):
             yield f"{task}: robustness was measured in {sum(own)} of {len(own)} runs"
+        found = [r.robustness for r in runs if r.task == task and r.robustness is not None]
+        if len({tuple(sorted(record["transfer"])) for record in found}) > 1:
+            yield f"{task}: other models were asked about some of its runs than about others"
 
 
 def _regrets(recount: Recount, task: Task, problem: Problem) -> list[float] | None:
