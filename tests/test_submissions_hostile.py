@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from promptgym.errors import ConfigError
 from promptgym.evaluation.bench import BenchFolder
 from promptgym.evaluation.bench_cell import run_cell
 from promptgym.evaluation.suite_file import load_suite
@@ -35,14 +36,20 @@ SIZE = {"train": 16, "dev": 16, "test": 40}
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def bench(tmp_path_factory: pytest.TempPathFactory) -> BenchFolder:
     folder = tmp_path_factory.mktemp("hostile")
     file = folder / "little.toml"
     file.write_text(SUITE)
     bench = BenchFolder.create(folder / "bench", load_suite(file))
     for cell in load_suite(file).cells():
         run_cell(bench.job(cell))
-    return pack_bench(bench.path, folder / "out", About(authors="A"), robust=False)
+    return bench
+
+
+@pytest.fixture(scope="module")
+def packed(bench: BenchFolder, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    out = tmp_path_factory.mktemp("packed")
+    return pack_bench(bench.path, out, About(authors="A"), robust=False)
 
 
 def problems(path: Path, tmp_path: Path, edit: Callable[[Opened], None]) -> tuple[str, ...]:
@@ -224,3 +231,33 @@ def test_the_command_is_not_the_senders(packed: list[Path], tmp_path: Path) -> N
     check = check_submission(folder, sample=0)
     assert check.entry is not None
     assert check.entry.command == "promptgym bench little"
+
+
+def test_robustness_is_of_all_runs_or_of_none(bench: BenchFolder, tmp_path: Path) -> None:
+    (path,) = pack_bench(bench.path, tmp_path, About(authors="A"), methods=["random_tokens"])
+
+    def edit(s: Opened) -> None:
+        s.row("robustness")["found"] = None
+
+    def elsewhere(s: Opened) -> None:
+        found = s.row("robustness")["found"]
+        found["transfer"] = {"tiny-masked": {"value": found["value"], "drop": 0.0}}
+
+    for change, says in (
+        (edit, "robustness was measured in 4 of 5 runs"),
+        (elsewhere, "other models were asked about some"),
+    ):
+        assert says in problems(path, tmp_path / change.__name__, change)[0]
+
+
+def test_what_no_check_takes_is_not_packed(bench: BenchFolder, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for about, out, says in (
+        (About(authors="<b>"), "out", "authors: String should match"),
+        (About(authors="A", url="javascript:x"), "out", "url: String should match"),
+        (About(authors="A\u200b"), "out", "U\\+200B"),
+        (About(authors="A"), "file", "is a file"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            pack_bench(bench.path, tmp_path / out, about, robust=False)
+    assert not (tmp_path / "out").exists()

@@ -154,7 +154,7 @@ def check_submission(
         called = _check_about(manifest)
         doing = _Checking(manifest, Shelf(allowed), sample, np.random.default_rng(seed))
         runs = list(_runs(folder, doing))
-        problems += doing.problems
+        problems += [*doing.problems, *_half_measured(runs)]
         if not problems:
             problems += _ask_again(doing, runs)
     except PromptGymError as error:
@@ -308,6 +308,17 @@ def _maybe_keep(doing: _Checking, number: int, one: Asked) -> None:
         doing.kept.append((number, one.alone()))
     elif (place := int(doing.rng.integers(doing.seen))) < doing.sample:
         doing.kept[place] = number, one.alone()
+
+
+def _half_measured(runs: Sequence[Run]) -> Iterator[str]:
+    """Yield the tasks of which some runs only have robustness: their mean would be of the best."""
+    for task in dict.fromkeys(run.task for run in runs):
+        own = [run.robustness is not None for run in runs if run.task == task]
+        if any(own) and not all(own):
+            yield f"{task}: robustness was measured in {sum(own)} of {len(own)} runs"
+        found = [r.robustness for r in runs if r.task == task and r.robustness is not None]
+        if len({tuple(sorted(record["transfer"])) for record in found}) > 1:
+            yield f"{task}: other models were asked about some of its runs than about others"
 
 
 def _regrets(recount: Recount, task: Task, problem: Problem) -> list[float] | None:

@@ -17,7 +17,7 @@ import json
 import lzma
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ def pack_bench(
 
     Raises:
         ConfigError: for a run that is not finished, a method that there is not, runs of another
-            version, or fewer seeds than a submission needs.
+            version, fewer seeds than a submission needs, words that none may have, or a file.
     """
     bench = BenchFolder.open(path)
     if not bench.environment:
@@ -133,6 +133,13 @@ def pack_bench(
     chosen = list(methods) or list(known)
     for name in chosen:
         _check_whole(bench, name)
+    folders = {folder_name(name): name for name in chosen}
+    for name in chosen:
+        if (other := folders[folder_name(name)]) != name:
+            raise ConfigError(f"{name!r} and {other!r} would be one folder; pack them one by one")
+    submission.check_said(asdict(about))
+    if Path(out).exists() and not Path(out).is_dir():
+        raise ConfigError(f"{out} is a file; submissions are folders in a folder: another --out")
     packing = partial(
         _pack, bench=bench, out=Path(out), about=about, robust=robust, transfer=tuple(transfer)
     )

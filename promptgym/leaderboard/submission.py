@@ -6,6 +6,7 @@ Names are checked here: they become parts of pages and of file names. Numbers ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -14,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
 )
 
@@ -224,6 +226,21 @@ def read(value: Any) -> Manifest:
         ]
         more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
         raise Refused(f"{MANIFEST}: {'; '.join(found[:3])}{more}") from None
+
+
+def check_said(said: Mapping[str, str]) -> None:
+    """Refuse what people say of a submission, by the manifest's keys, if no manifest holds it.
+
+    Raises:
+        Refused: naming the key.
+    """
+    for name, text in said.items():
+        what: Any = {"authors": Line, "url": Url, "description": Text}[name]
+        try:
+            TypeAdapter(what).validate_python(text)
+        except ValidationError as error:
+            message = error.errors(include_url=False)[0]["msg"]
+            raise Refused(f"{name}: {message}, got {_short(text)}") from None
 
 
 def _short(value: Any) -> str:
