@@ -261,3 +261,38 @@ def test_what_no_check_takes_is_not_packed(bench: BenchFolder, tmp_path: Path) -
         with pytest.raises(ConfigError, match=says):
             pack_bench(bench.path, tmp_path / out, about, robust=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_proposer_costs_at_least_what_it_wrote(packed: list[Path], tmp_path: Path) -> None:
+    def free(s: Opened) -> None:
+        for row in s.rows:
+            if "spent" in row:
+                row["spent"]["proposer_tokens"] = 0
+        for cell in s.manifest["cells"]:
+            cell["claim"]["proposer_tokens"] = 0
+
+    def fewer_calls(s: Opened) -> None:
+        for row in s.rows:
+            if "spent" in row:
+                row["spent"]["proposer_calls"] = 0
+
+    for edit, says in ((free, "tokens, and the log counts 0"), (fewer_calls, "texts in 0 calls")):
+        found = problems(packed[1], tmp_path / edit.__name__, edit)
+        assert len(found) == 5
+        assert all("a proposer wrote" in text and says in text for text in found)
+
+
+def test_robustness_is_of_the_answers_on_test(bench: BenchFolder, tmp_path: Path) -> None:
+    (path,) = pack_bench(
+        bench.path, tmp_path / "packed", About(authors="A"), methods=["random_tokens"]
+    )
+
+    def better(s: Opened) -> None:
+        for row in s.rows:
+            if row["kind"] == "robustness":
+                row["found"]["value"] = 1.0
+
+    assert check_submission(path, sample=0).problems == ()
+    found = problems(path, tmp_path, better)
+    assert len(found) == 5
+    assert all("robustness.value is 1.0, the answers on test give" in text for text in found)

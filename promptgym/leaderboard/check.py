@@ -38,7 +38,7 @@ from promptgym.leaderboard.recount import Recount
 from promptgym.leaderboard.rescore import disagreements, robustness_differences
 from promptgym.leaderboard.submission import Cell, Manifest
 from promptgym.leaderboard.tracks import is_known, track_of
-from promptgym.leaderboard.trust import Shelf, check_suite
+from promptgym.leaderboard.trust import Shelf, check_suite, counter
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.tasks import Task
@@ -257,7 +257,8 @@ def _runs(folder: Path, doing: _Checking) -> Iterator[Run]:
 def _run(doing: _Checking, number: int, cell: Cell, rows: Iterator[JSON]) -> Run | None:
     """Work out one run; None if something in it does not match."""
     task, problem = doing.shelf.problem(cell)
-    recount = Recount(cell, task, proposes=doing.manifest.method.track != "search")
+    proposes = doing.manifest.method.track != "search"
+    recount = Recount(cell, task, proposes=proposes, count=counter(cell))
     chosen = _claimed(cell)
     run, why = None, None
     for row in rows:
@@ -281,9 +282,9 @@ def _run(doing: _Checking, number: int, cell: Cell, rows: Iterator[JSON]) -> Run
             run = recount.finish(_regrets(recount, task, problem))
             doing.queries += run.queries
             if run.robustness is not None:
-                doing.transfer[number] = check_robustness(
-                    run.robustness, Prompt.of(run.prompt), task
-                )
+                prompt = Prompt.of(run.prompt)
+                on_test = recount.known["test", prompt].values
+                doing.transfer[number] = check_robustness(run.robustness, prompt, task, on_test)
         except PromptGymError as error:
             why = f"{cell.title}: {error}"
     found = [] if why is None else [why]

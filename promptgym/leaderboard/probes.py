@@ -16,11 +16,13 @@ from promptgym.llms.table import TableModel
 from promptgym.problem import Problem
 from promptgym.prompts import Prompt
 from promptgym.tasks import Task
-from promptgym.types import JSON
+from promptgym.types import JSON, FloatArray
 
 SEED, VARIANTS, EXAMPLES = 0, 3, 200
 """Of the variants; variants of each kind; of test, the first so many examples."""
 NEAR = 1e-9
+TIES = 0.011
+"""Two answers of 200 may differ where the same prompt is asked in other company."""
 
 Number = Fraction | None
 
@@ -111,13 +113,14 @@ def probe(
     return found
 
 
-def check_robustness(said: Any, chosen: Prompt, task: Task) -> list[str]:
+def check_robustness(said: Any, chosen: Prompt, task: Task, on_test: FloatArray) -> list[str]:
     """Check what a log says of a prompt's robustness, but for asking the model.
 
     Args:
         said: the row of the log.
         chosen: the prompt that it should be about.
         task: with its test split open.
+        on_test: its outcomes there by the log, shape (E,).
 
     Returns:
         The other models that were asked.
@@ -137,6 +140,10 @@ def check_robustness(said: Any, chosen: Prompt, task: Task) -> list[str]:
         raise Refused(
             f"robustness is of another prompt, or not on {min(EXAMPLES, len(task.test))} examples"
         )
+    answers = [example.target for example in task.test[:EXAMPLES]]
+    value = float(task.metric.aggregate(on_test[None, :EXAMPLES], answers)[0])
+    if found.value is None or abs(found.value - value) > TIES:
+        raise Refused(f"robustness.value is {found.value}, the answers on test give {value}")
     for kind in KINDS:
         own = [variant.to_json() for variant in plans.perturbed[kind]]
         _check_drops(kind, getattr(found, kind), own, found.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,7 @@ class Recount:
         cell: what the manifest says of it.
         task: with its test split open.
         proposes: whether a proposer may write prompts, by the track.
+        count: tokens of texts that the proposer wrote; None if it is not known here.
         spent: what was spent by the last row.
         known: (split, prompt) -> what is known of it.
         prompts: all that were asked about, in order, each once.
@@ -60,6 +61,7 @@ class Recount:
     cell: Cell
     task: Task
     proposes: bool = True
+    count: Callable[[Sequence[str]], int] | None = None
     spent: JSON = field(default_factory=lambda: dict.fromkeys(SPENT, 0))
     known: dict[tuple[str, Prompt], Known] = field(default_factory=dict)
     prompts: dict[Prompt, None] = field(default_factory=dict)
@@ -87,7 +89,10 @@ class Recount:
         if kind == "proposals" and not self.proposes:
             raise Refused("a proposer wrote prompts, and the track is 'search'")
         if kind in ("proposals", "ended"):
+            before = dict(self.spent)
             self._spend(row["spent"], None)
+            if kind == "proposals":
+                self._proposals(row["completions"], before)
             return []
         self.ended.add(kind)
         if kind == "held_out":
@@ -125,6 +130,18 @@ class Recount:
             for i, prompt in enumerate(prompts)
         ]
 
+    def _proposals(self, completions: Any, before: JSON) -> None:
+        """Compare what a proposer is said to have cost with what it wrote."""
+        if not isinstance(completions, list) or not all(isinstance(t, str) for t in completions):
+            raise Refused("completions are a list of texts")
+        calls, tokens = (
+            self.spent[kind] - before[kind] for kind in ("proposer_calls", "proposer_tokens")
+        )
+        if calls != len(completions):
+            raise Refused(f"a proposer wrote {len(completions)} texts in {calls} calls")
+        if self.count is not None and (written := self.count(completions)) > tokens:
+            raise Refused(f"a proposer wrote {written} tokens, and the log counts {tokens}")
+
     def _learn(
         self,
         split: str,
@@ -157,7 +174,7 @@ class Recount:
         known.values[at] = scores.values[i][answered]
         known.open[at] = False
         if known.at_once or not (known.twice or known.open.any()):
-            known.since = self.spent["queries"]
+            known.since = self.spent["queries"] if known.since is None else known.since
             known.mean = _mean(self.task, known.values, split)
         return True
 

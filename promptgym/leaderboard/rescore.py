@@ -16,6 +16,8 @@ from promptgym.types import JSON, FloatArray
 
 TIE = 1e-3
 """Nats between the two likeliest labels below which another machine may choose the other one."""
+APART, CLOSE = 0.01, 1e-3
+"""By how much metrics, and the sensitivity, may differ when they are measured again."""
 FAR = 1e-3
 """Share of a perfect prompt's reward by which the same reward may differ on another machine."""
 
@@ -106,7 +108,8 @@ def _unlike(said: object, found: object, where: str) -> Iterator[str]:
         for i, pair in enumerate(zip(said, found, strict=True)):
             yield from _unlike(*pair, f"{where}[{i}]")
     elif isinstance(said, (int, float)) and isinstance(found, (int, float)):
-        if abs(said - found) > 0.01 * max(1.0, abs(found)):
+        near = CLOSE if where == "posix" else APART
+        if abs(said - found) > near * max(1.0, abs(found)):
             yield f"{where} is {said:g} in the log, {found:g} when measured again"
     elif said != found:
         yield f"{where} is {str(said)[:60]!r} in the log, {str(found)[:60]!r} when measured again"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from promptgym.leaderboard import submission
 from promptgym.leaderboard.files import Refused
 from promptgym.leaderboard.submission import Cell, Manifest, suite_content
 from promptgym.leaderboard.tracks import is_known
+from promptgym.llms import load_model
 from promptgym.llms.registry import TINY
 from promptgym.problem import Problem
 from promptgym.runs.events import plain
@@ -83,6 +84,15 @@ class Shelf:
             raise Refused(f"model options that a check does not take: {experiment.model_options}")
         bare = replace(experiment, method="", preset=None, options={}, budget={}, seed=0)
         return replace(bare, proposer=None, proposer_options={})
+
+
+def counter(cell: Cell) -> Callable[[Sequence[str]], int] | None:
+    """Return what counts the tokens of a run's proposer; None if it is not of the package."""
+    spec = cell.config.get("proposer")
+    if not is_own_model(spec):
+        return None
+    model = load_model(str(spec))
+    return lambda texts: int(model.count_tokens(texts).sum())
 
 
 def is_own_task(spec: Any) -> bool:
