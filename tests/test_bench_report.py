@@ -19,7 +19,13 @@ from promptgym.evaluation import stats
 from promptgym.evaluation.bench import BenchFolder
 from promptgym.evaluation.bench_cell import Failure
 from promptgym.evaluation.bench_plots import featured, plots
-from promptgym.evaluation.bench_report import anytime_table, task_table, write_bench_report
+from promptgym.evaluation.bench_report import (
+    NO_SCORES,
+    anytime_table,
+    summary_table,
+    task_table,
+    write_bench_report,
+)
 from promptgym.evaluation.bench_results import Finding, Setting, read_bench
 from promptgym.runs.folder import write_json
 
@@ -142,7 +148,22 @@ def test_one_seed_of_one_method_has_a_report_too(tmp_path: Path) -> None:
     _, (setting,) = read_bench(bench.path)
     assert setting.scores == {} and setting.reference is None and setting.summary() == []
     assert list(plots(setting)) == ["Test score of the best prompt by dev, against queries"]
-    assert all(file.stat().st_size for file in write_bench_report(bench.path))
+    files = write_bench_report(bench.path)
+    assert all(file.stat().st_size for file in files)
+    for text in (file.read_text(encoding="utf-8") for file in files[:2]):
+        assert NO_SCORES in text and "better than" not in text and "IQM by" not in text
+
+
+def test_without_a_baseline_there_is_nothing_to_be_better_than(tmp_path: Path) -> None:
+    lines = SUITE.partition("methods")[0] + 'methods = ["rlprompt", "ppo_edit"]'
+    suite = suite_of(tmp_path, lines)
+    bench = BenchFolder.create(tmp_path / "out", suite)
+    for cell in suite.cells():
+        write(bench, cell, 0.5)
+    _, (setting,) = read_bench(bench.path)
+    head, rows = summary_table(setting) or ([], [])
+    assert head == ["method", "seeds", "iqm", "mean", "median", "optimality gap"]
+    assert [len(row) for row in rows] == [6, 6]
 
 
 def test_the_page_is_light_or_dark_and_so_are_its_plots(bench: BenchFolder) -> None:

@@ -123,7 +123,7 @@ def test_the_offline_suites_need_no_hub(name: str) -> None:
     [
         ("description", "descripton", r"descripton: there is no such key; allowed: description, s"),
         ("seeds = [3, 5]", "seeds = 0", "seeds: expected how many, or a list"),
-        ("[3, 5]", "[3, 3]", "seeds: '3' stands twice"),
+        ("[3, 5]", "[3, 3]", "seeds: '3' stands twice; name each seed once"),
         ("[3, 5]", "'five'", "seeds: expected int or list"),
         ("budgets = [640,", "budgets = [-1,", r"budgets\[0\]: budget: queries takes a positive"),
         (

@@ -36,6 +36,7 @@ NOTE = (
     "strongest baseline, by Holm's correction. Seeds that did not finish on all tasks are left "
     "out of the aggregates."
 )
+NO_SCORES = "No aggregates: no method has finished a seed on all tasks."
 SHARES = (0.25, 0.5)
 """Of the budget of queries, beside the whole, at which the anytime curves are read."""
 Table = tuple[list[str], list[list[str]]]
@@ -70,6 +71,9 @@ def write_bench_report(path: str | Path) -> list[Path]:
             continue  # nothing was measured twice: there is a regret, and no test
         tables = task_table(setting), summary_table(setting), anytime_table(setting)
         add(setting.name, *filter(None, tables))
+        if not setting.scores:
+            texts.append(NO_SCORES)
+            body.append(f"<p>{NO_SCORES}</p>")
         for title, png in plots(setting).items():
             data = base64.b64encode(png).decode()
             caption = html.escape(title)
@@ -140,26 +144,31 @@ def _by_task(findings: Sequence[Finding], value: Callable[[Finding], float | Non
     return ["method", *tasks, "failed", "missing"], rows
 
 
-def summary_table(setting: Setting) -> Table:
-    """Return the aggregates of every method."""
+def summary_table(setting: Setting) -> Table | None:
+    """Return the aggregates of every method; None where no seed finished on all tasks."""
+    if not setting.scores:
+        return None
     names = [name.replace("_", " ") for name in stats.AGGREGATES]
-    head = ["method", "seeds", *names, f"P(better than {setting.reference})", "p"]
+    head = ["method", "seeds", *names]
+    if setting.reference is not None:
+        head += [f"P(better than {setting.reference})", "p"]
     rows = []
     for row in setting.summary():
         shown = [_shown(row[name]) for name in stats.AGGREGATES]
         against = "-" if row["improvement"] is None else _shown(row["improvement"])
         p = "-" if row["p"] is None else f"{row['p']:.3f}"
-        rows.append([row["method"], str(row["seeds"]), *shown, against, p])
+        rows.append([row["method"], str(row["seeds"]), *shown, against, p][: len(head)])
     return head, rows
 
 
 def anytime_table(setting: Setting) -> Table | None:
     """Return the IQM of every method at shares of the queries, read off the anytime curves.
 
-    None for a setting without a cap on queries. A dash is a method that had no incumbent by then.
+    None for a setting without a cap on queries or without a score. A dash is a method that had no
+    incumbent by then.
     """
     cap = setting.findings[0].cell["budget"].get("queries")
-    if cap is None:
+    if cap is None or not setting.scores:
         return None
     columns: dict[str, dict[str, FloatArray]] = {}
     for queries in (cap * share for share in SHARES):

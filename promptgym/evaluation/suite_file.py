@@ -175,7 +175,7 @@ class _Reader:
         seeds = tuple(range(raw)) if isinstance(raw, int) else tuple(raw)
         if not seeds or min(seeds) < 0:
             raise self.refuse("seeds", f"expected how many, or a list of seeds from 0, got {raw}")
-        self.distinct("seeds", list(map(str, seeds)))
+        self.distinct("seeds", list(map(str, seeds)), "name each seed once")
         return seeds
 
     def budgets(self, raw: list[Any]) -> tuple[JSON, ...]:
@@ -200,11 +200,13 @@ class _Reader:
                 f"{LONGEST}; give its parts shorter names (name = ...)",
             )
 
-    def distinct(self, key: str, names: list[str]) -> None:
+    def distinct(
+        self, key: str, names: list[str], mend: str = "give each a name of its own"
+    ) -> None:
         """Refuse a name that stands twice."""
         name, count = next(iter(Counter(names).most_common(1)), ("", 0))
         if count > 1:
-            raise self.refuse(key, f"{name!r} stands twice; give each a name of its own")
+            raise self.refuse(key, f"{name!r} stands twice; {mend}")
 
     def blame(self, key: str, check: Any, /, *args: Any, **options: Any) -> Any:
         """Return what a check returns; name file and key in what it raises."""
