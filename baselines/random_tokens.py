@@ -108,13 +108,11 @@ class RandomTokens(SearchMethod):
 
     def check(self, problem: Problem) -> None:
         """Refuse a generator that this problem does not have, too."""
-        writer = None if problem.proposer is None else problem.proposer.model
-        if self.proposes and (writer is None or writer.kind == "masked"):
+        if self.proposes and problem.proposer is None:
             raise ConfigError(
-                "random_tokens asks a proposer for its strings with generator='model', and "
-                + ("the problem has none" if writer is None else f"{writer.name} is a masked model")
-                + "; give it a model that generates, e.g. the target itself (proposer='tiny', "
-                "--proposer tiny), or use generator='uniform' or 'frequency'"
+                "random_tokens asks a proposer for its strings with generator='model', and the "
+                "problem has none; give it a model that generates, e.g. the target itself "
+                "(proposer='tiny', --proposer tiny), or use generator='uniform' or 'frequency'"
             )
         super().check(problem)
         if self.generator == "frequency":
