@@ -18,8 +18,10 @@ from promptgym.evaluation.suite_file import load_suite
 from promptgym.leaderboard import outcomes
 from promptgym.leaderboard.check import check_submission
 from promptgym.leaderboard.files import Refused, parse
+from promptgym.leaderboard.leaks import leaks
 from promptgym.leaderboard.packing import About, pack_bench
 from promptgym.prompts import Example, Prompt
+from promptgym.tasks import load_task
 from promptgym.tasks.metrics import get_metric
 from promptgym.testing.forgeries import Opened
 from promptgym.types import JSON, FloatArray
@@ -296,3 +298,9 @@ def test_robustness_is_of_the_answers_on_test(bench: BenchFolder, tmp_path: Path
     found = problems(path, tmp_path, better)
     assert len(found) == 5
     assert all("robustness.value is 1.0, the answers on test give" in text for text in found)
+
+
+def test_more_text_than_can_be_searched_is_refused() -> None:
+    task = load_task("author", sizes=SIZE)
+    with pytest.raises(Refused, match="more than 32,000,000 characters"):
+        list(leaks([Prompt("word " * 7_000_000)], task))

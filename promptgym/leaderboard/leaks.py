@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from promptgym.leaderboard.files import Refused
 from promptgym.prompts import Prompt
 from promptgym.tasks import Task
 
 FEWEST_WORDS = 4
 """A test input of fewer words may stand in a prompt by chance."""
 BETWEEN = "\x1e"
+MOST_TEXT = 32_000_000
+"""Characters of the prompts of a run that are searched, at most."""
 
 
 def leaks(prompts: Iterable[Prompt], task: Task) -> Iterator[str]:
@@ -22,6 +25,9 @@ def leaks(prompts: Iterable[Prompt], task: Task) -> Iterator[str]:
     Args:
         prompts: all that were asked about.
         task: with its test split open.
+
+    Raises:
+        Refused: for more text than is searched.
     """
     shown, texts = set(), []
     for prompt in prompts:
@@ -30,6 +36,8 @@ def leaks(prompts: Iterable[Prompt], task: Task) -> Iterator[str]:
             shown.add(_plain(example.input))
             texts += [_plain(example.input), _plain(example.target)]
     everything = BETWEEN.join(dict.fromkeys(texts))
+    if len(everything) > MOST_TEXT:
+        raise Refused(f"the prompts of a run have more than {MOST_TEXT:,} characters")
     found = 0
     for example in task.test:
         text = _plain(example.input)
