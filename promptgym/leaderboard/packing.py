@@ -264,11 +264,7 @@ def log_rows(folder: Path, loaded: Loaded) -> Iterator[JSON]:
     result = run.result()
     history = [{"queries": h["queries"], "prompt": h["prompt"]} for h in result["history"]]
     yield {"kind": "incumbents", "rows": history}
-    prompts = [Prompt.of(h["prompt"]) for h in history]
-    distinct = [
-        *dict.fromkeys(prompts),
-        *([] if prompts else [Prompt.of(result["best"]["prompt"])]),
-    ]
+    distinct = list(dict.fromkeys(Prompt.of(row["prompt"]) for row in history))
     if task.test:
         found = evaluate(
             distinct, task, problem.model, template=problem.template, cache=False
