@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import csv
-import functools
 import json
 import os
 import shlex
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -313,31 +308,6 @@ def test_the_examples_of_the_help_run_as_printed(
     assert sorted(p.name for p in Path("runs/random").iterdir()) == sorted(FILES)
     demo = [p.name for p in Path("runs/demo-1").iterdir()]
     assert sorted(demo) == ["hill_climbing", "random_tokens", "rlprompt"]
-
-
-def test_ctrl_c_in_a_real_process_leaves_a_resumable_run(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "promptgym.cli", "train", "random_tokens", "--task", "author"]
-    command += ["--budget", "2000000", "--out", "run"]
-    command += ["--task-options", json.dumps({"sizes": {"train": 8, "dev": 8, "test": 8}})]
-    run = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
-    log = tmp_path / "run" / "events.jsonl"
-    while run.poll() is None and not (log.exists() and log.read_text().count("scores") > 2):
-        time.sleep(0.05)
-    run.send_signal(signal.SIGINT)
-    _, error = run.communicate(timeout=60)
-    assert run.returncode == 130, error
-    assert error.rstrip().endswith("continue with: promptgym train --resume run")
-    assert "Traceback" not in error
-    for line in log.read_text().splitlines():
-        json.loads(line)
-    assert (tmp_path / "run" / "checkpoints" / "journal.jsonl").exists()
 
 
 @pytest.mark.parametrize(

@@ -88,11 +88,14 @@ def _edited_score(s: Opened) -> None:
 
 
 def _edited_outcomes(s: Opened) -> None:
-    """Every answer on test is right, and the claim says so."""
+    """Every answer on test is right, the claim says so, and nothing else tells of them."""
     outcomes = s.row("held_out")["outcomes"]
     size = len(base64.b64decode(outcomes["bits"]))
     outcomes["bits"] = base64.b64encode(b"\xff" * size).decode()
     s.cell["claim"]["test"] = 1.0
+    for row in s.rows:
+        if row["kind"] == "robustness":
+            row["found"] = None
 
 
 def _edited_reward(s: Opened) -> None:
