@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import promptgym
 from promptgym.arguments import fits
 from promptgym.cli import main
 from promptgym.cli.common import parse_settings, parse_value, print_table, task_options
@@ -36,8 +34,6 @@ COMMANDS = (
     ("tasks", "landscape"),
     ("demo",),
 )
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(promptgym.__file__).parents[1])}
-"""For a process of its own, which is to import the package that is tested."""
 FILES = ("checkpoints", "config.json", "curve.png", "events.jsonl", "report.html", "result.json")
 
 
